@@ -1,0 +1,58 @@
+"""What all commands share: a user's mistake is one line on stderr, never a traceback."""
+import errno
+import os
+import sys
+
+from absl import app
+
+from actionjax.errors import UserError
+
+
+def run(main, parser=None) -> None:
+  """Runs a command under `absl.app`; ends the process.
+
+  A UserError, or a full disk, prints `error: ...` and exits with status 1; Ctrl-C exits
+  with 130. Everything else is a defect and keeps its traceback.
+
+  Args:
+    main: called without arguments, once the flags are parsed.
+    parser: of the flags, `parser(argv) -> remaining argv` (default: absl's).
+  """
+  def parse(argv):
+    try:
+      return parser(argv)
+    except UserError as error:
+      _fail(" ".join(str(error).split()))
+
+  def guarded(argv):
+    try:
+      if len(argv) > 1:
+        raise UserError(f"unexpected argument {argv[1]!r}; options start with --")
+      main()
+    except UserError as error:
+      _fail(" ".join(str(error).split()))
+    except BrokenPipeError:  # as in `... | head`: nobody reads on
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      sys.exit(1)
+    except OSError as error:
+      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise
+      where = f" at {error.filename}" if error.filename else ""
+      _fail(f"no space left on the disk{where}; free some and run the same command again")
+    except KeyboardInterrupt:
+      _fail("interrupted; the same command goes on where it stopped", 130)
+
+  app.run(guarded, flags_parser=parse if parser else app.parse_flags_with_usage)
+
+
+def _fail(message: str, status: int = 1) -> None:
+  sys.stdout.flush()
+  print(f"error: {message}", file=sys.stderr)
+  sys.exit(status)
+
+
+def quiet_libraries() -> None:
+  """Keeps TensorFlow Datasets' and OpenCV's own chatter out of a command's output."""
+  os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+  from absl import logging
+  logging.set_verbosity(logging.ERROR)

@@ -1,0 +1,234 @@
+"""Configs: finding the file, its arguments, and turning sections into objects.
+
+A config file has `get_config(arg) -> ConfigDict`. `--config=FILE:ARG` hands ARG
+over, and `--config.KEY=VALUE` changes one value. Nothing reads a section with
+defaults of its own: a section becomes the keyword arguments of the thing it
+configures, so that a key which nothing reads is an error and not a no-op.
+"""
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, FrozenConfigDict, config_flags
+
+from actionjax.errors import UserError
+
+
+def find_file(path: str) -> pathlib.Path:
+  """The config file at `path`, else the one of that name shipped with the package.
+
+  Raises:
+    UserError: neither exists; the message lists the shipped ones.
+  """
+  given = pathlib.Path(path)
+  if given.is_file():
+    return given
+  shipped = shipped_directory()
+  inside = shipped / given.name
+  # Only `name.py` and `configs/name.py` fall back: another folder was meant to be that folder.
+  if given.parent.name in ("", "configs") and inside.is_file():
+    return inside
+  known = ", ".join(sorted(p.stem for p in shipped.glob("*.py") if p.stem != "__init__"))
+  raise UserError(f"config file {path} does not exist; shipped configs: {known} "
+                  "(as --config=configs/NAME.py)")
+
+
+def shipped_directory() -> pathlib.Path:
+  """The folder of the shipped configs, in a checkout and in an installed wheel alike."""
+  checkout = pathlib.Path(__file__).resolve().parent.parent / "configs"
+  if (checkout / "quickstart.py").is_file():
+    return checkout
+  spec = importlib.util.find_spec("actionjax.configs")
+  return pathlib.Path(spec.origin).parent if spec and spec.origin else checkout
+
+
+def load(name: str) -> ConfigDict:
+  """The config of `FILE.py[:ARG]`, as `--config` takes it."""
+  path, _, arg = name.partition(":")
+  file = find_file(path)
+  spec = importlib.util.spec_from_file_location(f"actionjax_config_{file.stem}", file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, "get_config"):
+    raise UserError(f"{file} defines no get_config(arg)")
+  return module.get_config(arg) if arg else module.get_config()
+
+
+def arguments(arg: str | None, **defaults) -> Any:
+  """Parses a config's argument string, e.g. "cpu,seed=3,attention=none".
+
+  Args:
+    arg: comma-separated `key=value`, or a bare `key` for `key=True`.
+    **defaults: every known key with its default, whose type the value must have.
+
+  Returns:
+    An object with one attribute a key.
+
+  Raises:
+    UserError: an unknown key, or a value of another type than its default.
+  """
+  values = dict(defaults)
+  for item in filter(None, (arg or "").split(",")):
+    key, equals, text = item.partition("=")
+    if key not in defaults:
+      raise UserError(f"config argument {key!r} is not known{_nearest(key, defaults)}; "
+                      f"known: {', '.join(defaults)}")
+    default = defaults[key]
+    if not equals:
+      if not isinstance(default, bool):
+        raise UserError(f"config argument {key!r} needs a value, as in {key}={default}")
+      values[key] = True
+    elif isinstance(default, str):
+      values[key] = text
+    else:
+      try:
+        values[key] = type(default)(ast.literal_eval(text))
+      except (ValueError, SyntaxError, TypeError):
+        raise UserError(f"config argument {item!r}: {text!r} is no "
+                        f"{type(default).__name__}") from None
+  return FrozenConfigDict(values)
+
+
+def to_dict(section: Any) -> Any:
+  """ConfigDicts, nested in tuples too, as plain dicts."""
+  if isinstance(section, (ConfigDict, FrozenConfigDict, Mapping)):
+    return {key: to_dict(section[key]) for key in section}
+  if isinstance(section, (tuple, list)):
+    return tuple(to_dict(value) for value in section)
+  return section
+
+
+def check_keys(section: Mapping, known, path: str) -> None:
+  """Raises UserError where `section` has a key that is not among `known`."""
+  for key in section:
+    if key not in known:
+      raise UserError(f"{path} has no key {key!r}{_nearest(key, known)}; "
+                      f"known: {', '.join(sorted(known))}")
+
+
+def build(target: Callable, section: Mapping, path: str, **extra):
+  """Calls `target(**section, **extra)` after checking every key.
+
+  Unset values (None) take the target's defaults.
+
+  Args:
+    target: a dataclass, a linen module class or a function.
+    section: its keyword arguments.
+    path: the section's place in the config, for messages, e.g. "config.steps[1].optim".
+    **extra: arguments that do not come from the config.
+
+  Raises:
+    UserError: a key that `target` does not take, one that it needs and does not get, or a
+      value that it refuses.
+  """
+  parameters = inspect.signature(target).parameters
+  known = {name for name in parameters if name not in extra and name not in ("parent", "name")}
+  if "name" in parameters and not hasattr(target, "apply"):
+    known.add("name")
+  check_keys(section, known, path)
+  values = {key: value for key, value in to_dict(section).items() if value is not None}
+  missing = [name for name in known - set(values)
+             if parameters[name].default is inspect.Parameter.empty
+             and parameters[name].kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                                           inspect.Parameter.KEYWORD_ONLY)]
+  if missing:
+    raise UserError(f"{path} lacks {', '.join(sorted(missing))}")
+  try:
+    return target(**values, **extra)
+  except (TypeError, ValueError) as error:
+    raise UserError(f"{path}: {error}") from error
+
+
+def merge(base: Mapping, override: Mapping) -> dict:
+  """`base` with `override` laid over it, section by section; both stay as they are."""
+  merged = dict(base)
+  for key, value in override.items():
+    if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+      merged[key] = merge(merged[key], value)
+    elif value is not None or key not in merged:
+      merged[key] = value
+  return merged
+
+
+def plugin(package: str, name: str, attribute: str, path: str):
+  """`attribute` of the module `package.name`, or of a dotted module path.
+
+  Raises:
+    UserError: no such module; the message lists the package's modules.
+  """
+  module_name = name if "." in name else f"{package}.{name}"
+  try:
+    module = importlib.import_module(module_name)
+    return getattr(module, attribute)
+  except ModuleNotFoundError as error:
+    if error.name is None or not module_name.startswith(error.name):
+      raise
+  except AttributeError:
+    pass
+  folder = pathlib.Path(importlib.import_module(package).__file__).parent
+  known = sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__"
+                 and f"{attribute}" in p.read_text())
+  raise UserError(f"{path}: there is no {module_name} with a {attribute}; "
+                  f"known: {', '.join(known)}")
+
+
+def define_flag() -> flags.FlagHolder:
+  """Defines `--config`; read it after `parse_flags`."""
+  return config_flags.DEFINE_config_file(
+      "config", None, "Config file, FILE.py[:ARGUMENT]; --config.KEY=VALUE changes a value.",
+      lock_config=True)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+  """absl's flag parser with this package's fallback for config files.
+
+  Raises:
+    UserError: no such config file, an unknown key, or a value of another type.
+  """
+  flag_names = {name for argument in argv[1:] if argument.startswith("--")
+                for name in (argument[2:].split("=")[0],)}
+  if "config" in flags.FLAGS and "config" not in flag_names and not (
+      flag_names & {"help", "helpfull", "helpshort"}):
+    raise UserError("--config=FILE.py is missing, for example --config=configs/quickstart.py")
+  argv = _join_config_argument(argv)
+  resolved = []
+  for argument in argv:
+    if argument.startswith("--config="):
+      path, colon, arg = argument.removeprefix("--config=").partition(":")
+      argument = f"--config={find_file(path)}{colon}{arg}"
+    resolved.append(argument)
+  try:
+    return flags.FLAGS(resolved)
+  except UserError:
+    raise
+  except (AttributeError, KeyError, IndexError) as error:
+    overrides = [a for a in resolved if a.startswith("--config.")]
+    raise UserError(f"unknown config key {error} among {' '.join(overrides) or resolved[1:]}"
+                    ) from error
+  except (flags.Error, TypeError, ValueError) as error:
+    raise UserError(str(error).splitlines()[0]) from error
+
+
+def _join_config_argument(argv: list[str]) -> list[str]:
+  """`--config FILE` as `--config=FILE`, which is how the rest reads it."""
+  joined, skip = [], False
+  for position, argument in enumerate(argv):
+    if skip:
+      skip = False
+    elif argument == "--config" and position + 1 < len(argv):
+      joined.append(f"--config={argv[position + 1]}")
+      skip = True
+    else:
+      joined.append(argument)
+  return joined
+
+
+def _nearest(key: str, known) -> str:
+  close = difflib.get_close_matches(key, list(known), n=1)
+  return f" (did you mean {close[0]!r}?)" if close else ""

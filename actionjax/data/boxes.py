@@ -1,0 +1,102 @@
+"""Boxes around persons, and the part of a video that records store.
+
+Boxes are x0, y0, x1, y1 in pixels; coordinates as in `data/records.py` (the centre of
+the first pixel is (0, 0)).
+"""
+import dataclasses
+
+import numpy as np
+
+
+def pose_boxes(points: np.ndarray, score: np.ndarray) -> np.ndarray:
+  """The box around all persons' joints in each frame.
+
+  Args:
+    points: float[M,T,J,2]. score: float[M,T,J]; joints of score 0 are ignored.
+
+  Returns:
+    float32[T,4]; NaN in frames without a joint.
+  """
+  present = (score > 0)[..., None]
+  low = np.where(present, points, np.inf).min((0, 2))
+  high = np.where(present, points, -np.inf).max((0, 2))
+  boxes = np.concatenate([low, high], -1).astype(np.float32)
+  boxes[~present.any((0, 2, 3))] = np.nan
+  return boxes
+
+
+def foreground_boxes(foreground: np.ndarray) -> np.ndarray:
+  """The box around the foreground of each frame, float32[T,4]; NaN where there is none.
+
+  Args:
+    foreground: bool[T,H,W].
+  """
+  boxes = np.full((len(foreground), 4), np.nan, np.float32)
+  for box, columns, rows in zip(boxes, foreground.any(1), foreground.any(2)):
+    if columns.any():
+      xs, ys = np.flatnonzero(columns), np.flatnonzero(rows)
+      box[:] = xs[0], ys[0], xs[-1], ys[-1]
+  return boxes
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredWindow:
+  """The rectangle of the original frames that a record stores, and at which size.
+
+  Attributes:
+    x0, y0, x1, y1: pixels of the original, the ends exclusive.
+    width, height: of the stored frame.
+  """
+  x0: int
+  y0: int
+  x1: int
+  y1: int
+  width: int
+  height: int
+
+  @property
+  def to_original(self) -> np.ndarray:
+    """Affine map float32[2,3] of stored pixel coordinates to original ones."""
+    sx, sy = (self.x1 - self.x0) / self.width, (self.y1 - self.y0) / self.height
+    return np.array([[sx, 0, self.x0 + (sx - 1) / 2], [0, sy, self.y0 + (sy - 1) / 2]],
+                    np.float32)
+
+  def to_stored(self, points: np.ndarray) -> np.ndarray:
+    """Original pixel coordinates float[...,2] in the stored frame, float32[...,2]."""
+    affine = self.to_original.astype(np.float64)
+    return ((points - affine[:, 2]) / np.diag(affine)).astype(np.float32)
+
+  def cut(self, frame: np.ndarray) -> np.ndarray:
+    """The stored part of an original frame [H,W,...]: depth keeps its values unmixed."""
+    part = frame[self.y0:self.y1, self.x0:self.x1]
+    if part.shape[:2] == (self.height, self.width):
+      return np.ascontiguousarray(part)
+    import cv2
+    # Averaging depth over an outline would invent surfaces between person and background.
+    method = cv2.INTER_NEAREST_EXACT if frame.dtype == np.uint16 else cv2.INTER_AREA
+    return cv2.resize(part, (self.width, self.height), interpolation=method)
+
+
+def clip_window(boxes: np.ndarray | None, width: int, height: int, grow: float = 0.3,
+                longest: int = 256) -> StoredWindow:
+  """One window for a whole clip: the union of its boxes, grown, within the image.
+
+  Args:
+    boxes: float[T,4] in original pixels; None (or nothing but NaN) keeps the whole image.
+    width, height: of the original frames.
+    grow: margin on each of the four sides, relative to the union's width and height.
+    longest: the stored frame's longer side is reduced to this; it is never enlarged.
+  """
+  if boxes is not None:
+    boxes = boxes[np.isfinite(boxes).all(-1)]
+  if boxes is None or not len(boxes):
+    return StoredWindow(0, 0, width, height, width, height)
+  low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+  margin = grow * (high - low)
+  # Kept non-empty even where every joint is projected outside the image.
+  x0, y0 = np.clip(np.floor(low - margin), 0, [width - 1, height - 1]).astype(int).tolist()
+  x1, y1 = np.clip(np.ceil(high + margin) + 1, [x0 + 1, y0 + 1], [width, height]
+                   ).astype(int).tolist()
+  scale = min(1.0, longest / max(x1 - x0, y1 - y0))
+  return StoredWindow(x0, y0, x1, y1, max(1, round((x1 - x0) * scale)),
+                      max(1, round((y1 - y0) * scale)))

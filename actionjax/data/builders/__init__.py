@@ -1,0 +1,48 @@
+"""Datasets that actionjax can prepare, one module each, found by import.
+
+A builder module has these names, importable without any data:
+
+  VERSION: str                   raised when the records it makes change
+  CLASS_NAMES: tuple[str, ...]   by label
+  LAYOUT: str                    of the poses, a name of `actionjax.skeletons`
+  MODALITY: str                  of the frames: "depth", "colour" or "none"
+  FPS: float
+  VARIANTS: dict[str, dict]      variant -> keyword arguments of `find` and `encode`;
+                                 the first is the default
+  PROTOCOLS: dict[str, callable] name -> a function of `data/protocols.py`
+  NEEDS_RAW: bool                False for generated data
+  find(raw_dir, **variant) -> list of picklable objects, one per clip, with `clip_id`,
+      and with `sources`, a tuple of (file name, bytes), where they come from files
+      (otherwise their repr must tell their whole content, as a dataclass's does);
+      raises RawDataError
+  encode(raw, **variant) -> dict, one record (see `data/records.py`); raises RawDataError
+"""
+import functools
+import importlib
+import pkgutil
+
+from actionjax.errors import UserError
+
+
+@functools.cache
+def names() -> tuple[str, ...]:
+  """The datasets with a builder, in alphabetical order."""
+  return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)
+                      if not module.name.startswith("_")))
+
+
+def load(name: str):
+  """The builder module of a dataset. Raises UserError that lists the known ones."""
+  if name not in names():
+    raise UserError(f"unknown dataset {name!r}; known: {', '.join(names())}")
+  return importlib.import_module(f"{__name__}.{name}")
+
+
+def variant(builder, name: str | None) -> str:
+  """A variant's name, None standing for the first. Raises UserError with the known ones."""
+  if name is None:
+    return next(iter(builder.VARIANTS))
+  if name not in builder.VARIANTS:
+    raise UserError(f"unknown variant {name!r} of {builder.__name__.rpartition('.')[2]}; "
+                    f"known: {', '.join(builder.VARIANTS)}")
+  return name

@@ -1,0 +1,303 @@
+"""Raw dataset -> prepared dataset, for any builder module.
+
+Each clip is encoded by a worker process and staged as one file, put in place whole.
+When all are there, the staged records are copied into a TFDS dataset beside them, read
+back to make the index, and the finished folder is renamed to its place. So whatever is
+at that place is finished, a killed run loses at most the clips in work, and the result
+depends on nothing but the raw files. In `<data_dir>/<dataset>/<variant>/`:
+
+  1.0.0/                the finished dataset (see `data/records.py`)
+  .lock                 held while a run works here
+  .staging-1.0.0-KEY/   encoded clips of an unfinished run, for the raw files of that KEY
+  .building-1.0.0/      a dataset being put together
+"""
+import contextlib
+import errno
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+import textwrap
+import time
+import zlib
+
+import numpy as np
+
+from actionjax.data import builders, records, workers
+from actionjax.errors import UserError
+
+
+def fingerprint(clips) -> str:
+  """sha256 over what the raw clips are made of: names and sizes of their files.
+
+  Args:
+    clips: what a builder's `find` returns.
+  """
+  digest = hashlib.sha256()
+  for clip in sorted(clips, key=lambda clip: clip.clip_id):
+    source = getattr(clip, "sources", None) or repr(clip)
+    if isinstance(source, str) and " object at 0x" in source:
+      raise TypeError(f"{type(clip).__name__} needs `sources` or a repr of its content")
+    digest.update(repr((clip.clip_id, source)).encode())
+  return digest.hexdigest()
+
+
+def _key(version: str, options: dict, raw: str) -> str:
+  """Names what a record depends on; staged clips of another key are of no use."""
+  text = json.dumps([records.FORMAT, version, options, raw], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# ---- staging -----------------------------------------------------------------------
+
+def _staged_path(folder: pathlib.Path, clip_id: str) -> pathlib.Path:
+  # Hashed, because a clip's name may hold anything, slashes included.
+  return folder / f"{hashlib.sha256(clip_id.encode()).hexdigest()[:32]}.clip"
+
+
+def _read_staged(path: pathlib.Path) -> bytes | None:
+  """A staged record, or None if there is no whole one (a power cut can leave holes)."""
+  try:
+    data = path.read_bytes()
+  except FileNotFoundError:
+    return None
+  if len(data) < 4 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+    return None
+  return data[:-4]
+
+
+def _encode_one(name: str, options: dict, folder: pathlib.Path, raw) -> str:
+  """Encodes one clip into its staged file; returns its clip_id."""
+  record = records.complete(builders.load(name).encode(raw, **options))
+  if record["clip_id"] != raw.clip_id:
+    raise ValueError(f"{name}: clip {raw.clip_id} was encoded as {record['clip_id']}")
+  from actionjax.data import tfds_dataset  # imports TFDS, which a finished dataset needs not
+  data = tfds_dataset.features().serialize_example(record)
+  path = _staged_path(folder, raw.clip_id)
+  temporary = path.with_suffix(f".{os.getpid()}.tmp")
+  temporary.write_bytes(data + zlib.crc32(data).to_bytes(4, "little"))
+  os.replace(temporary, path)
+  return raw.clip_id
+
+
+def _encode_all(name, options, clips, folder, processes, report) -> None:
+  """Stages every clip that is not staged yet."""
+  for left in folder.glob("*.tmp"):
+    left.unlink()
+  todo = [clip for clip in clips if _read_staged(_staged_path(folder, clip.clip_id)) is None]
+  if len(todo) < len(clips):
+    report(f"going on: {len(clips) - len(todo)} of {len(clips)} clips are encoded already")
+  work = functools.partial(_encode_one, name, options, folder)
+  with _progress(len(clips), len(clips) - len(todo), report) as advance:
+    with contextlib.closing(workers.run(work, todo, processes)) as finished:
+      for _ in finished:
+        advance()
+
+
+@contextlib.contextmanager
+def _progress(total: int, done: int, report):
+  """Yields a function to call for each clip: a bar on a terminal, else a line now and then."""
+  if sys.stderr.isatty():
+    from tqdm import tqdm
+    with tqdm(total=total, initial=done, unit="clip", desc="encoding") as bar:
+      yield bar.update
+    return
+  last = time.monotonic()
+
+  def advance():
+    nonlocal done, last
+    done += 1
+    if time.monotonic() - last > 20:
+      last = time.monotonic()
+      report(f"encoded {done} of {total} clips")
+
+  yield advance
+
+
+# ---- the finished dataset --------------------------------------------------------------
+
+def _build(module, name, variant, raw, key, staged, root) -> pathlib.Path:
+  """A finished dataset's folder below `root`: records, index and, last, the info file."""
+  needed = sum(path.stat().st_size for path in staged)
+  # Better said before minutes of copying than after.
+  if shutil.disk_usage(root).free < 1.05 * needed:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
+  from actionjax.data import tfds_dataset
+  folder, shards = tfds_dataset.write(
+      name, variant, root, [path.stat().st_size - 4 for path in staged],
+      lambda i: _read_staged(staged[i]))
+  frames, index = tfds_dataset.read_back(folder, shards)
+  index.save(folder / records.INDEX_FILE)
+  info = {
+      "format": records.FORMAT, "dataset": name, "variant": variant,
+      "version": module.VERSION, "options": module.VARIANTS[variant],
+      "class_names": list(module.CLASS_NAMES), "layout": module.LAYOUT,
+      "modality": module.MODALITY if frames else "none", "fps": module.FPS,
+      # A raw clip that cannot be read stops the preparation; none is left out silently.
+      "unreadable": "stop", "fingerprint": raw, "key": key,
+      "num_clips": len(index), "num_frames": int(index.num_frames.sum()), "shards": shards}
+  (folder / records.INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
+  return folder
+
+
+# ---- the whole ---------------------------------------------------------------------
+
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path):
+  """Creates and holds a folder for one run; the lock ends with the process."""
+  try:
+    import fcntl
+  except ImportError:  # Windows
+    fcntl = None
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = open(folder / ".lock", "a")
+  except OSError as error:
+    if error.errno == errno.ENOSPC:
+      raise
+    raise UserError(f"cannot write to {folder} ({error.strerror}); "
+                    "choose another --data_dir") from None
+  with file:
+    if fcntl is not None:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise UserError(f"another run is preparing {folder}; wait for it to end") from None
+      except OSError:
+        pass  # a file system without locks
+    yield
+
+
+def _leftovers(home: pathlib.Path, version: str) -> list[pathlib.Path]:
+  """What killed runs left of this version, TFDS's own kind included."""
+  patterns = (f".staging-{version}-*", f".building-{version}", f".old-{version}",
+              f"incomplete.*_{version}", f"{version}.incomplete*")
+  return [path for pattern in patterns for path in home.glob(pattern)]
+
+
+def _sweep(home: pathlib.Path, version: str, keep: pathlib.Path | None = None) -> None:
+  """Removes leftovers but for `keep`."""
+  for path in _leftovers(home, version):
+    if path != keep:
+      shutil.rmtree(path, ignore_errors=True)
+
+
+def _publish(built: pathlib.Path, place: pathlib.Path) -> None:
+  """Moves a finished folder to its place, replacing an earlier one."""
+  old = place.with_name(f".old-{place.name}")
+  if place.exists():
+    os.replace(place, old)
+  os.replace(built, place)
+
+
+def _counts(module, index: records.Index) -> dict:
+  protocols = {}
+  for name, protocol in module.PROTOCOLS.items():
+    protocols[name] = {part: int(mask.sum()) for part, mask in protocol(index).items()}
+  classes = np.bincount(index.label, minlength=len(module.CLASS_NAMES))
+  return {"protocols": protocols, "classes": dict(zip(module.CLASS_NAMES, classes.tolist()))}
+
+
+def _report_counts(summary: dict, report) -> None:
+  report(f"{summary['clips']} clips, {summary['frames']} frames in {summary['path']}")
+  for name, parts in summary["protocols"].items():
+    report(f"{name}: " + ", ".join(f"{count} {part}" for part, count in parts.items()))
+  classes = ", ".join(f"{name} {count}" for name, count in summary["classes"].items())
+  report(textwrap.fill(f"classes: {classes}", 100, subsequent_indent="  ",
+                       break_on_hyphens=False))
+
+
+def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = None,
+            variant: str | None = None, workers: int | None = None,
+            report=functools.partial(print, flush=True)) -> dict:
+  """Prepares one variant of a dataset, or finds that there is nothing to do.
+
+  Interrupted at any point, even killed, it goes on from the clips already encoded. The
+  files are the same bit by bit however often it was interrupted and with any number of
+  workers. Raw files of other names or sizes than before make it prepare anew; the old
+  files stay until the new are finished.
+
+  Args:
+    dataset: a module of `actionjax.data.builders`.
+    raw_dir: folder of the raw dataset; not needed where it is generated, nor to look at
+      a finished one.
+    data_dir: root of prepared datasets, None for `records.default_data_dir()`.
+    variant: one of the builder's variants; None is its first.
+    workers: processes that encode; None for all cores, 1 for none but this one.
+    report: called with each line for the user.
+
+  Returns:
+    {"path": the dataset's folder, "done": False if it was finished before, "clips",
+    "frames": counts, "protocols": {protocol: {part: clips}}, "classes": {class: clips},
+    "seconds": float}.
+
+  Raises:
+    UserError: an unknown dataset or variant, no raw_dir, or another run in the folder.
+    RawDataError: what the builder says of a raw file.
+    OSError: the disk is full (ENOSPC), or a folder is not writable.
+  """
+  start = time.monotonic()
+  module = builders.load(dataset)
+  variant = builders.variant(module, variant)
+  options = module.VARIANTS[variant]
+  place = records.dataset_path(data_dir, dataset, variant)
+  ready = _finished(place)
+  clips = raw = key = None
+  if raw_dir is not None or not module.NEEDS_RAW:
+    clips = sorted(module.find(raw_dir, **options), key=lambda clip: clip.clip_id)
+    raw = fingerprint(clips)
+    key = _key(module.VERSION, options, raw)
+  elif ready is None:
+    raise UserError(f"{dataset} is not prepared in {place}; give the folder of its raw files: "
+                    f"python -m actionjax.prepare --dataset={dataset} --raw_dir=FOLDER")
+  done = clips is not None and (ready is None or ready["key"] != key)
+  if done:
+    if ready is not None:
+      report(f"the raw files differ from those of {place}: preparing it anew")
+    with _lock(place.parent):
+      _prepare(module, dataset, variant, clips, raw, key, place, workers, report)
+  else:
+    report(f"{dataset}/{variant} is prepared already: nothing to do")
+    if clips is not None and _leftovers(place.parent, module.VERSION):
+      with contextlib.suppress(UserError), _lock(place.parent):
+        _sweep(place.parent, module.VERSION)
+  index = records.Index.load(place / records.INDEX_FILE)
+  summary = {"path": str(place), "done": done, "clips": len(index),
+             "frames": int(index.num_frames.sum()), **_counts(module, index),
+             "seconds": time.monotonic() - start}
+  _report_counts(summary, report)
+  return summary
+
+
+def _finished(place: pathlib.Path) -> dict | None:
+  """The info of a whole finished dataset at a place, else None."""
+  try:
+    info = records.ClipDataset(place).info
+    return info if "key" in info else None
+  except (OSError, ValueError, KeyError):
+    return None
+
+
+def _prepare(module, dataset, variant, clips, raw, key, place, processes, report) -> None:
+  """Encodes, builds and publishes, under the lock."""
+  if len({clip.clip_id for clip in clips}) != len(clips) or not clips:
+    raise ValueError(f"{dataset}: find() must give one or more clips of different clip_id")
+  home, options = place.parent, module.VARIANTS[variant]
+  staging = home / f".staging-{module.VERSION}-{key}"
+  _sweep(home, module.VERSION, keep=staging)
+  staging.mkdir(exist_ok=True)
+  processes = workers.default_workers() if processes is None else processes
+  report(f"preparing {dataset}/{variant}: {len(clips)} clips, {processes} worker(s)")
+  _encode_all(dataset, options, clips, staging, processes, report)
+  root = home / f".building-{module.VERSION}"
+  root.mkdir()
+  staged = [_staged_path(staging, clip.clip_id) for clip in clips]
+  try:
+    _publish(_build(module, dataset, variant, raw, key, staged, root), place)
+  except BaseException:
+    shutil.rmtree(root, ignore_errors=True)  # makes room, where the disk is full
+    raise
+  _sweep(home, module.VERSION)

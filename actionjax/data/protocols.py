@@ -1,0 +1,127 @@
+"""Which clips train and which test: pure functions of a dataset's index.
+
+A protocol is a callable `Index -> {"train": bool[N], "test": bool[N]}`. A builder
+lists its own by name (`PROTOCOLS`); `split` turns one into clip numbers. Nothing here
+depends on the order of the records or on global random state.
+"""
+import hashlib
+
+import numpy as np
+
+from actionjax.data.records import Index
+from actionjax.errors import UserError
+
+PARTS = ("train", "fit", "validation", "test")
+
+
+def _by(field: str, train=None, test=None):
+  """A protocol that compares one column; a side that is not given is all the rest."""
+  def protocol(index: Index) -> dict[str, np.ndarray]:
+    column = getattr(index, field)
+    masks = {name: None if values is None else np.isin(column, list(values))
+             for name, values in (("train", train), ("test", test))}
+    return {"train": ~masks["test"] if masks["train"] is None else masks["train"],
+            "test": ~masks["train"] if masks["test"] is None else masks["test"]}
+  if train is None and test is None:
+    raise ValueError(f"a protocol by {field} needs its training or its test {field}s")
+  if train is not None and test is not None and set(train) & set(test):
+    raise ValueError(f"{field}s both train and test: {sorted(set(train) & set(test))}")
+  return protocol
+
+
+def cross_subject(train_subjects):
+  """Clips of these subjects train, those of all others test."""
+  return _by("subject", train=tuple(train_subjects))
+
+
+def cross_view(train_cameras=None, test_cameras=None):
+  """Clips of some cameras train, of others test; one side left out is all the rest.
+
+  Raises:
+    ValueError: neither side is given, or a camera is on both.
+  """
+  return _by("camera", train=train_cameras, test=test_cameras)
+
+
+def cross_setup(train_setups):
+  """Clips of these setups train, those of all others test."""
+  return _by("setup", train=tuple(train_setups))
+
+
+def leave_one_subject_out(subject: int):
+  """Clips of one subject test, those of all others train."""
+  return _by("subject", test=(subject,))
+
+
+def _rank(clip_id: str, seed: int) -> bytes:
+  # A clip's place in the draw is its own: adding or reordering clips moves no other.
+  return hashlib.sha256(f"{seed}:{clip_id}".encode()).digest()
+
+
+def _held_out_fraction(index: Index, train: np.ndarray, fraction: float, seed: int):
+  """bool[N]: round(fraction * n) of the n training clips, spread evenly over the classes.
+
+  Each class gives its share rounded down, and those with the largest remainders one
+  more; a class always keeps a clip to fit on.
+  """
+  labels = index.label[train]
+  classes, counts = np.unique(labels, return_counts=True)
+  exact = fraction * counts
+  take = np.floor(exact).astype(int)
+  missing = int(round(fraction * len(train))) - take.sum()
+  ranks = [_rank(f"class {label}", seed) for label in classes]
+  order = sorted(range(len(classes)), key=lambda c: (take[c] - exact[c], ranks[c]))
+  for c in order[:missing]:
+    take[c] += 1
+  take = np.minimum(take, counts - 1)
+  held_out = np.zeros(len(index), bool)
+  for label, number in zip(classes, take):
+    clips = sorted(train[labels == label], key=lambda i: _rank(str(index.clip_id[i]), seed))
+    held_out[clips[:number]] = True
+  return held_out
+
+
+def split(index: Index, protocol, part: str, validation: float | tuple[int, ...] = 0.1,
+          seed: int = 0) -> np.ndarray:
+  """The clips of one part of a protocol.
+
+  Args:
+    index: the dataset's index, N clips.
+    protocol: callable Index -> {"train": bool[N], "test": bool[N]}.
+    part: "train" (the whole official training side), "fit" and "validation" (which
+      partition it), or "test".
+    validation: what of the training side is held out as "validation": a fraction of
+      each class in [0, 1), or a sequence of training subjects.
+    seed: draws another fraction.
+
+  Returns:
+    int64[n], ascending positions in the index.
+
+  Raises:
+    UserError: an unknown part, a fraction or subjects that cannot be held out, or a
+      part without clips.
+  """
+  if part not in PARTS:
+    raise UserError(f"unknown part {part!r}; known: {', '.join(PARTS)}")
+  masks = protocol(index)
+  if part in ("train", "test"):
+    mask = masks[part]
+  else:
+    train = np.flatnonzero(masks["train"])
+    if isinstance(validation, (int, float)):
+      if not 0 <= validation < 1:
+        raise UserError(f"validation={validation} is not a fraction in [0, 1); to hold out "
+                        f"a subject write ({validation},)")
+      held_out = _held_out_fraction(index, train, validation, seed)
+    else:
+      absent = sorted(set(validation) - set(index.subject[train].tolist()))
+      if absent:
+        raise UserError(f"validation={tuple(validation)}: the training side has no subject "
+                        f"{', '.join(map(str, absent))}")
+      held_out = masks["train"] & np.isin(index.subject, list(validation))
+    mask = held_out if part == "validation" else masks["train"] & ~held_out
+  rows = np.flatnonzero(mask)
+  if not len(rows):
+    raise UserError(f"part {part!r} has no clips (validation={validation!r}, "
+                    f"{len(index)} clips in the dataset)")
+  return rows

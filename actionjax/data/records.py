@@ -1,0 +1,373 @@
+"""Clips on disk: what one record holds and how prepared records are read.
+
+A prepared dataset is a folder `<data_dir>/<dataset>/<variant>/<version>/` with
+TFDS ArrayRecord files (one split, `clips`), `index.npz` (one row per clip, see
+`Index`) and `info.json`, which is written last and therefore marks a finished
+dataset. The files are plain TFDS: `tfds.builder_from_directory(folder)
+.as_data_source("clips")` reads them too. Reading them here avoids importing
+TensorFlow Datasets, which costs worker processes time and memory.
+
+Pixel coordinates are continuous with the centre of the first pixel at (0, 0), the
+convention of `cv2.resize`; x grows to the right and y downwards.
+"""
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import threading
+
+import numpy as np
+
+from actionjax.errors import UnreadableClipError, UserError
+
+# Raised when the meaning of a record's fields changes; older records are prepared anew.
+FORMAT = 1
+SPLIT = "clips"
+INFO_FILE = "info.json"
+INDEX_FILE = "index.npz"
+
+# name -> (dtype, shape); None is a length that varies from clip to clip. Arrays with
+# one such length or none are stored as lists of numbers, the others as raw bytes.
+ARRAYS = {
+    "frame_to_original": (np.float32, (2, 3)),
+    "boxes": (np.float32, (None, 4)),
+    "depth_range": (np.float32, (2,)),
+    "pose3d": (np.float32, (None, None, None, 3)),
+    "pose2d": (np.float32, (None, None, None, 2)),
+    "pose_score": (np.float32, (None, None, None)),
+}
+INTEGERS = ("label", "subject", "camera", "setup", "num_frames")
+FIELDS = ("clip_id", "fps", "frames", *ARRAYS, *INTEGERS)
+
+
+def default_data_dir() -> pathlib.Path:
+  """Where prepared datasets live: `$ACTIONJAX_DATA`, else `~/.cache/actionjax`."""
+  return pathlib.Path(os.environ.get("ACTIONJAX_DATA") or "~/.cache/actionjax").expanduser()
+
+
+def features():
+  """The TFDS features of one record (imports TensorFlow Datasets, not TensorFlow).
+
+  `frames`: individually encoded images (JPEG colour or 16-bit PNG depth in mm), so
+  that a reader decodes only the frames it wants; they are declared as text because
+  `Sequence(Image)` needs TensorFlow. `frame_to_original` float[2,3]: affine map of a
+  stored frame's pixels to the original's. `fps`: frames per second. `boxes`
+  float[T,4]: x0, y0, x1, y1 around the person(s) in pixels of the stored frame, NaN
+  where no person is. `depth_range` float[2]: nearest and farthest depth of the person
+  in mm, 0 for colour. `pose3d` float[M,T,J,3]: metres in camera coordinates (x right,
+  y up, z away). `pose2d` float[M,T,J,2]: pixels of the stored frame. `pose_score`
+  float[M,T,J]: 0 marks a missing joint, whose coordinates are 0. `num_frames`: T.
+  A modality that a clip does not have is of size 0.
+  """
+  import tensorflow_datasets as tfds
+
+  def array(dtype, shape):
+    # TFDS can restore several unknown lengths only for tensors stored as bytes.
+    encoding = "bytes" if shape.count(None) > 1 else "none"
+    return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=encoding)
+
+  return tfds.features.FeaturesDict({
+      "clip_id": tfds.features.Text(),
+      "fps": np.float32,
+      "frames": tfds.features.Sequence(tfds.features.Text()),
+      **{name: array(dtype, shape) for name, (dtype, shape) in ARRAYS.items()},
+      **{name: np.int32 for name in INTEGERS},
+  })
+
+
+def complete(record: dict) -> dict:
+  """A record with every field present, of its dtype, and consistent with the others.
+
+  Args:
+    record: fields of a record; `clip_id`, `label` and `num_frames` are required, an
+      absent modality may be left out (or None). Arrays as in `features`.
+
+  Returns:
+    a new dict with all of `FIELDS`.
+
+  Raises:
+    ValueError: an unknown, missing or inconsistent field (a builder's defect),
+      naming the clip and the field.
+  """
+  clip = record.get("clip_id", "?")
+  unknown = set(record) - set(FIELDS)
+  missing = {"clip_id", "label", "num_frames"} - set(record)
+  if unknown or missing:
+    raise ValueError(f"clip {clip}: unknown fields {sorted(unknown)}, missing {sorted(missing)}")
+  empty = {"frame_to_original": np.eye(2, 3), "depth_range": np.zeros(2)}
+  out = {"clip_id": str(record["clip_id"]), "fps": np.float32(record.get("fps", 0)),
+         "frames": [bytes(frame) for frame in record.get("frames") or ()]}
+  for name in INTEGERS:
+    out[name] = np.int32(record.get(name, 0))
+  for name, (dtype, shape) in ARRAYS.items():
+    value = record.get(name)
+    if value is None:
+      value = empty.get(name, np.zeros([size or 0 for size in shape]))
+    value = np.ascontiguousarray(value, dtype)
+    if value.ndim != len(shape) or any(b not in (None, a) for a, b in zip(value.shape, shape)):
+      raise ValueError(f"clip {clip}: {name} has shape {value.shape}, expected {shape}")
+    out[name] = value
+  frames = int(out["num_frames"])
+  if frames < 1:
+    raise ValueError(f"clip {clip}: num_frames is {frames}")
+  for name in ("frames", "boxes"):
+    if len(out[name]) not in (0, frames):
+      raise ValueError(f"clip {clip}: {len(out[name])} {name}, but num_frames is {frames}")
+  poses = [out[name].shape[:3] for name in ("pose3d", "pose2d") if out[name].size]
+  if poses and (set(poses) != {out["pose_score"].shape} or poses[0][1] != frames):
+    raise ValueError(f"clip {clip}: poses of [M,T,J] {poses} with scores of "
+                     f"{out['pose_score'].shape}, num_frames {frames}")
+  return out
+
+
+def encode_jpeg(rgb: np.ndarray, quality: int = 95) -> bytes:
+  """JPEG of a colour image uint8[H,W,3] in RGB order."""
+  import cv2
+  done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR),
+                            [cv2.IMWRITE_JPEG_QUALITY, quality])
+  if not done:
+    raise ValueError(f"cannot encode an image of {rgb.shape}, {rgb.dtype} as JPEG")
+  return data.tobytes()
+
+
+def encode_depth_png(depth: np.ndarray) -> bytes:
+  """16-bit PNG of a depth image uint16[H,W] in millimetres, lossless."""
+  import cv2
+  if depth.dtype != np.uint16 or depth.ndim != 2:
+    raise ValueError(f"depth must be uint16[H,W], not {depth.dtype}{list(depth.shape)}")
+  # A person on a background of zeros: without row filters the images are a quarter smaller,
+  # and as fast to write and read. OpenCV 4.10 has no such parameter and keeps its default.
+  unfiltered = [] if not hasattr(cv2, "IMWRITE_PNG_FILTER") else [
+      cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+  done, data = cv2.imencode(".png", depth, unfiltered)
+  if not done:
+    raise ValueError(f"cannot encode an image of {depth.shape} as PNG")
+  return data.tobytes()
+
+
+def decode_frame(data: bytes, name: str = "a frame") -> np.ndarray:
+  """One stored frame.
+
+  Args:
+    data: a JPEG or PNG file's bytes.
+    name: what to call it in an error, such as the clip and the frame's number.
+
+  Returns:
+    uint8[H,W,3] in RGB order, or uint16[H,W] for 16-bit depth.
+
+  Raises:
+    UnreadableClipError: truncated, corrupt, or another kind of image.
+  """
+  import cv2
+  # libjpeg fills a truncated image with grey and only prints a warning: look at the end.
+  if data[:2] == b"\xff\xd8" and not data.endswith(b"\xff\xd9"):
+    raise UnreadableClipError(f"{name} is a truncated JPEG image")
+  image = None
+  if data:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8),
+                         cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+  if image is None:
+    raise UnreadableClipError(f"{name} is not a readable image ({len(data)} bytes)")
+  if image.dtype == np.uint16 and image.ndim == 2:
+    return image
+  if image.dtype != np.uint8:
+    raise UnreadableClipError(f"{name} is an image of {image.dtype}{list(image.shape)}; "
+                              "expected 8-bit colour or 16-bit depth")
+  return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
+
+
+@functools.cache
+def _example_class():
+  """The message class tf.train.Example, from a private descriptor pool.
+
+  Described here because importing it from TensorFlow Datasets imports all of that,
+  and a private pool does not clash with TensorFlow's own registration.
+  """
+  from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+  field = descriptor_pb2.FieldDescriptorProto
+  file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="actionjax",
+                                            syntax="proto3")
+
+  def add(message, name, number, kind, repeated=False, of=None):
+    message.field.add(name=name, number=number, type=kind, type_name=of and f".actionjax.{of}",
+                      label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL)
+
+  for name, kind in (("BytesList", field.TYPE_BYTES), ("FloatList", field.TYPE_FLOAT),
+                     ("Int64List", field.TYPE_INT64)):
+    add(file.message_type.add(name=name), "value", 1, kind, repeated=True)
+  feature = file.message_type.add(name="Feature")
+  for number, name in enumerate(("bytes_list", "float_list", "int64_list"), 1):
+    add(feature, name, number, field.TYPE_MESSAGE,
+        of={1: "BytesList", 2: "FloatList", 3: "Int64List"}[number])
+  table = file.message_type.add(name="Features")
+  entry = table.nested_type.add(name="FeatureEntry")
+  entry.options.map_entry = True
+  add(entry, "key", 1, field.TYPE_STRING)
+  add(entry, "value", 2, field.TYPE_MESSAGE, of="Feature")
+  add(table, "feature", 1, field.TYPE_MESSAGE, repeated=True, of="Features.FeatureEntry")
+  add(file.message_type.add(name="Example"), "features", 1, field.TYPE_MESSAGE, of="Features")
+  pool = descriptor_pool.DescriptorPool()
+  pool.Add(file)
+  return message_factory.GetMessageClass(pool.FindMessageTypeByName("actionjax.Example"))
+
+
+def parse(data: bytes) -> dict:
+  """One record from its serialized tf.train.Example.
+
+  Returns:
+    a dict of `FIELDS`: `frames` list[bytes], `clip_id` str, `fps` float, integers as
+    int, arrays as writable numpy arrays of the shapes in `ARRAYS`.
+  """
+  feature = _example_class().FromString(data).features.feature
+  record = {"clip_id": feature["clip_id"].bytes_list.value[0].decode(),
+            "fps": feature["fps"].float_list.value[0],
+            "frames": list(feature["frames"].bytes_list.value)}
+  for name in INTEGERS:
+    record[name] = feature[name].int64_list.value[0]
+  for name, (dtype, shape) in ARRAYS.items():
+    if shape.count(None) > 1:
+      value = np.frombuffer(bytearray(feature[f"{name}/value"].bytes_list.value[0]), dtype)
+      record[name] = value.reshape(feature[f"{name}/shape"].int64_list.value)
+    else:
+      value = np.array(feature[name].float_list.value, dtype)
+      record[name] = value.reshape([-1 if size is None else size for size in shape])
+  return record
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+  """What protocols and summaries need to know of every clip, in the records' order.
+
+  Attributes:
+    clip_id: str[N], unique. label, subject, camera, setup, num_frames: int32[N].
+  """
+  clip_id: np.ndarray
+  label: np.ndarray
+  subject: np.ndarray
+  camera: np.ndarray
+  setup: np.ndarray
+  num_frames: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.clip_id)
+
+  @classmethod
+  def of(cls, records) -> "Index":
+    """The index of an iterable of records (dicts with at least the index's fields)."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    rows = [[record[name] for name in names] for record in records]
+    columns = list(zip(*rows)) or [()] * len(names)
+    return cls(np.array(columns[0], np.str_), *(np.array(c, np.int32) for c in columns[1:]))
+
+  def save(self, path) -> None:
+    """Writes index.npz; the same index gives the same bytes."""
+    np.savez(path, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+
+  @classmethod
+  def load(cls, path) -> "Index":
+    """Reads what `save` wrote."""
+    with np.load(path, allow_pickle=False) as data:
+      return cls(**{field.name: data[field.name] for field in dataclasses.fields(cls)})
+
+
+class ClipDataset:
+  """Random access to a prepared dataset's records.
+
+  Cheap to pickle (files are opened on first use, in each process anew) and safe to
+  read from several threads at once.
+
+  Attributes:
+    path: the dataset's folder.
+    info: dict with `dataset, variant, version, class_names, layout, modality, fps,
+      fingerprint, unreadable, num_clips, shards` and more, as `info.json` holds it.
+    index: the `Index`, in the order of the records.
+  """
+
+  def __init__(self, path):
+    self.path = pathlib.Path(path)
+    self.info = json.loads((self.path / INFO_FILE).read_text())
+    if self.info["format"] != FORMAT:
+      raise UserError(f"{self.path} has records of format {self.info['format']}, this is "
+                      f"format {FORMAT}; prepare the dataset again")
+    self.index = Index.load(self.path / INDEX_FILE)
+    self._lengths = np.cumsum([shard["clips"] for shard in self.info["shards"]])
+    for shard in self.info["shards"]:
+      file = self.path / shard["file"]
+      if not file.exists() or file.stat().st_size != shard["bytes"]:
+        raise UserError(f"{file} is missing or of another length than when it was prepared; "
+                        f"delete {self.path} and prepare the dataset again")
+    self._open_readers()
+
+  def _open_readers(self):
+    self._lock, self._pid, self._readers = threading.Lock(), None, {}
+
+  def __getstate__(self):
+    hidden = ("_lock", "_pid", "_readers")
+    return {key: value for key, value in self.__dict__.items() if key not in hidden}
+
+  def __setstate__(self, state):
+    self.__dict__.update(state)
+    self._open_readers()
+
+  def __len__(self) -> int:
+    return len(self.index)
+
+  def __repr__(self) -> str:
+    # Grain puts this into checkpoints and error messages: short, and without a path.
+    return f"ClipDataset({self.info['dataset']}/{self.info['variant']}, {len(self)} clips)"
+
+  def _reader(self, shard: int):
+    with self._lock:
+      if self._pid != os.getpid():  # a forked child must not share its parent's readers
+        self._pid, self._readers = os.getpid(), {}
+      if shard not in self._readers:
+        from array_record.python import array_record_module
+        self._readers[shard] = array_record_module.ArrayRecordReader(
+            str(self.path / self.info["shards"][shard]["file"]),
+            options="readahead_buffer_size:0", file_reader_buffer_size=32768)
+      return self._readers[shard]
+
+  def __getitem__(self, i) -> dict:
+    """Record `i` (0 <= i < len) as `parse` returns it. Raises IndexError."""
+    i = i.__index__()
+    if not 0 <= i < len(self):
+      raise IndexError(f"clip {i} of {len(self)}")
+    shard = int(np.searchsorted(self._lengths, i, side="right"))
+    first = self._lengths[shard - 1] if shard else 0
+    return parse(self._reader(shard).read([int(i - first)])[0])
+
+
+def dataset_path(data_dir, name: str, variant: str | None = None) -> pathlib.Path:
+  """The folder of a prepared dataset: `<data_dir>/<name>/<variant>/<version>`.
+
+  Raises:
+    UserError: an unknown dataset or variant, with the known ones.
+  """
+  from actionjax.data import builders
+  builder = builders.load(name)
+  root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+  return root / name / builders.variant(builder, variant) / builder.VERSION
+
+
+def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset:
+  """Opens a dataset that `python -m actionjax.prepare` has finished.
+
+  Args:
+    data_dir: root of prepared datasets, or None for `default_data_dir()`.
+    name: the dataset, a module of `actionjax.data.builders`.
+    variant: one of the builder's variants; None is its first.
+
+  Raises:
+    UserError: not prepared (names the folder and the command that prepares it), or
+      damaged since.
+  """
+  path = dataset_path(data_dir, name, variant)
+  if not (path / INFO_FILE).exists():
+    from actionjax.data import builders
+    raw = " --raw_dir=FOLDER_OF_THE_RAW_FILES" if builders.load(name).NEEDS_RAW else ""
+    place = f" --data_dir={path.parents[2]}" if data_dir else ""
+    chosen = f" --variant={variant}" if variant else ""
+    raise UserError(f"{name} is not prepared in {path}; run: "
+                    f"python -m actionjax.prepare --dataset={name}{raw}{place}{chosen}")
+  return ClipDataset(path)

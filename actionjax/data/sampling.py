@@ -1,0 +1,75 @@
+"""Which frames of a clip a network sees. Pure functions to frame indices."""
+import numpy as np
+
+VIDEO_SAMPLINGS = ("segments", "strided", "first_half")
+
+
+def segments(num_frames: int, length: int, position: float) -> np.ndarray:
+  """Equally spaced frames, one a segment: floor((i + position) * n / length).
+
+  The clip is cut into `length` equal segments; the same offset inside each keeps the spacing
+  even (hierarchical-classification paper, "Preprocessing"). Clips shorter than `length` repeat
+  frames.
+
+  Args:
+    num_frames: n, of the clip.
+    length: frames to pick.
+    position: offset inside the segment in [0, 1); random in training, (j + 0.5) / V for test
+      view j of V.
+
+  Returns:
+    int[length], in [0, n).
+  """
+  picks = np.floor((np.arange(length) + position) * num_frames / length).astype(int)
+  # The product may round up to n where position is just below 1.
+  return np.minimum(picks, num_frames - 1)
+
+
+def strided(num_frames: int, length: int, stride: int, position: float) -> np.ndarray:
+  """Frames a fixed stride apart; a clip too short for them is looped.
+
+  Args:
+    position: place of the window in [0, 1): 0 puts it at the start of the clip, just below 1
+      at the last place where it still fits.
+
+  Returns:
+    int[length], in [0, n).
+  """
+  places = max(1, num_frames - (length - 1) * stride)
+  return (int(position * places) + stride * np.arange(length)) % num_frames
+
+
+def first_half(num_frames: int, length: int, stride: int, position: float) -> np.ndarray:
+  """Frames a fixed stride apart from a start in the clip's first half, looped if short.
+
+  Das' thesis, section 4.3 (implementation details): random start in the first half, stride 2.
+  """
+  start = int(position * max(1, num_frames // 2))
+  return (start + stride * np.arange(length)) % num_frames
+
+
+def chunks(num_frames: int, length: int, positions: np.ndarray) -> np.ndarray:
+  """One frame out of each of `length` equal chunks (Das' pose sampling).
+
+  Args:
+    positions: float[length] in [0, 1), the place inside each chunk.
+
+  Returns:
+    int[length], in [0, n), ascending.
+  """
+  edges = np.floor(np.arange(length + 1) * num_frames / length).astype(int)
+  width = np.maximum(1, edges[1:] - edges[:-1])
+  picks = edges[:-1] + (positions * width).astype(int)
+  return np.minimum(picks, num_frames - 1)
+
+
+def pick_video(num_frames: int, length: int, sampling: str, stride: int,
+               position: float) -> np.ndarray:
+  """Frame indices int[length] by the sampling of that name (see `VIDEO_SAMPLINGS`)."""
+  if sampling == "segments":
+    return segments(num_frames, length, position)
+  if sampling == "strided":
+    return strided(num_frames, length, stride, position)
+  if sampling == "first_half":
+    return first_half(num_frames, length, stride, position)
+  raise ValueError(f"unknown sampling {sampling!r}; known: {', '.join(VIDEO_SAMPLINGS)}")

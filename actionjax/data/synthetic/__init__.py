@@ -1,0 +1,1 @@
+"""The generated actions' makers: `motion` moves bodies, `scene` films, `rendering` draws."""

@@ -1,0 +1,142 @@
+"""Records as a dataset of TensorFlow Datasets (TFDS), written without TensorFlow."""
+import contextlib
+import errno
+import functools
+import io
+import os
+import pathlib
+import types
+
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from tensorflow_datasets.core.utils import shard_utils
+
+from actionjax.data import builders, records
+
+
+@functools.cache
+def features() -> tfds.features.FeaturesDict:
+  """The features of one record, `records.features()`, made once."""
+  return records.features()
+
+
+class _ClipsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """What the TFDS builders of all datasets share.
+
+  Attributes:
+    sizes: bytes of each record. read: function (i) -> record i, a serialized Example.
+  """
+  VERSION = tfds.core.Version("1.0.0")
+  sizes: list[int]
+
+  def _info(self):
+    return self.dataset_info_from_configs(
+        features=features(), disable_shuffling=True, description=self.__doc__.strip(),
+        homepage=None)
+
+  def _split_generators(self, dl_manager):
+    return {records.SPLIT: self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(len(self.sizes)):
+      yield i, records.parse(self.read(i))
+
+  def _make_download_manager(self, *unused_args, **unused_kwargs):
+    return types.SimpleNamespace(downloaded_size=0)  # nothing is ever downloaded
+
+  def _download_and_prepare(self, dl_manager, download_config=None):
+    # Instead of TFDS's own, which sorts the records in memory and, beyond 1 GB, in files
+    # that it needs TensorFlow for. These are in order and serialized: copying is enough.
+    count = shard_utils.ShardConfig().get_number_shards(sum(self.sizes), len(self.sizes))
+    template = self._get_filename_template(split_name=records.SPLIT)
+    first, lengths = 0, []
+    for shard, end in enumerate(shard_utils.get_shard_boundaries(len(self.sizes), count)):
+      path = template.sharded_filepath(shard_index=shard, num_shards=count)
+      _write_shard(os.fspath(path), map(self.read, range(first, end)))
+      lengths.append(end - first)
+      first = end
+    split = tfds.core.SplitInfo(name=records.SPLIT, shard_lengths=lengths,
+                                num_bytes=sum(self.sizes), filename_template=template)
+    self.info.set_splits(tfds.core.splits.SplitDict([split]))
+
+
+def builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
+  """The TFDS builder of a dataset; its variants are TFDS builder configs.
+
+  Raises:
+    UserError: an unknown dataset.
+  """
+  module = builders.load(name)
+  configs = [tfds.core.BuilderConfig(name=variant) for variant in module.VARIANTS]
+  # Not registered with TFDS: the same dataset may be asked for twice in a process.
+  return type(_ClipsBuilder)(
+      "".join(part.title() for part in name.split("_")), (_ClipsBuilder,),
+      {"name": name, "VERSION": tfds.core.Version(module.VERSION), "BUILDER_CONFIGS": configs,
+       "__module__": module.__name__, "__doc__": module.__doc__ or name},
+      skip_registration=True)
+
+
+def _write_shard(path: str, serialized) -> None:
+  try:
+    writer = array_record_module.ArrayRecordWriter(path, "group_size:1")
+    for data in serialized:
+      writer.write(data)
+    writer.close()
+  except RuntimeError as error:  # all that the C++ library ever raises
+    if os.strerror(errno.ENOSPC) not in str(error):
+      raise
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from None
+
+
+def write(name: str, variant: str, root, sizes: list[int], read) -> tuple[pathlib.Path, list]:
+  """Writes the split `clips` of a dataset, in the given order.
+
+  Args:
+    name, variant: of the dataset.
+    root: the files go to `<root>/<name>/<variant>/<version>`.
+    sizes: bytes of each record.
+    read: function (i) -> record i, a serialized Example.
+
+  Returns:
+    the folder, and for each shard {"file": name, "clips": count, "bytes": int}.
+
+  Raises:
+    OSError: the disk is full.
+  """
+  builder = builder_class(name)(data_dir=root, config=variant)
+  builder.sizes, builder.read = sizes, read
+  with contextlib.redirect_stdout(io.StringIO()):  # it talks of downloads
+    builder.download_and_prepare(file_format="array_record")
+  split = builder.info.splits[records.SPLIT]
+  shards = [{"file": pathlib.Path(file).name, "clips": length, "bytes": os.stat(file).st_size}
+            for file, length in zip(split.filepaths, split.shard_lengths)]
+  return pathlib.Path(builder.data_dir), shards
+
+
+def read_back(folder: pathlib.Path, shards: list[dict]) -> tuple[bool, records.Index]:
+  """Reads every record as it was written.
+
+  Returns:
+    whether any record has frames, and the index.
+
+  Raises:
+    OSError: a shard of another length than it should have.
+  """
+  frames = False
+
+  def rows():
+    nonlocal frames
+    for shard in shards:
+      reader = array_record_module.ArrayRecordReader(str(folder / shard["file"]))
+      if reader.num_records() != shard["clips"]:
+        raise OSError(f"{shard['file']} holds {reader.num_records()} records instead of "
+                      f"{shard['clips']}")
+      for start in range(0, shard["clips"], 64):
+        for data in reader.read(start, min(start + 64, shard["clips"])):
+          record = records.parse(data)
+          frames = frames or bool(record["frames"])
+          yield {name: record[name] for name in records.Index.__dataclass_fields__}
+      reader.close()
+
+  index = records.Index.of(rows())
+  return frames, index

@@ -1,0 +1,1 @@
+"""Foreign checkpoints to variables. No network code."""

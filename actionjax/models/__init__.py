@@ -1,0 +1,32 @@
+"""Networks: one file per system, on shared layers, backbones and heads.
+
+A system's file exposes `Model`, a linen module called as
+`model(batch, train=...) -> (logits, out)`; a backbone's exposes `Backbone`, called as
+`backbone(x, train=...) -> (feature_map, endpoints)`.
+"""
+import dataclasses
+from collections.abc import Mapping
+
+from actionjax import configuration
+
+
+def create(config: Mapping, *, num_classes: int, layout: str, path: str = "config.model"):
+  """The model of a config section.
+
+  Args:
+    config: `name` of a module of this package with a `Model` (or a dotted path), and its fields.
+    num_classes: of the dataset.
+    layout: the dataset's joint layout, for models that have such a field and no value for it.
+    path: the section's place in the config, for messages.
+
+  Raises:
+    UserError: no such model, an unknown field, or one that is missing.
+  """
+  fields = dict(config)
+  name = fields.pop("name", None)
+  if name is None:
+    raise configuration.UserError(f"{path} lacks name")
+  model = configuration.plugin("actionjax.models", name, "Model", f"{path}.name")
+  if "layout" in {f.name for f in dataclasses.fields(model)} and fields.get("layout") is None:
+    fields["layout"] = layout
+  return configuration.build(model, fields, path, num_classes=num_classes)

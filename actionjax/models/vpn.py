@@ -1,0 +1,216 @@
+"""VPN: video-pose networks (Das' thesis, section 4.4; Das et al., ECCV 2020).
+
+A 3D backbone sees the video, a pose backbone the skeletons. From the pose come a spatial and a
+temporal attention, coupled by their outer product, that modulate the backbone's feature map; an
+embedding ties the two modalities during training. Every part can be switched off, down to the
+plain backbone with its classifier, so that each row of the thesis' ablations is an argument.
+"""
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from actionjax import configuration, skeletons
+from actionjax.models import pose_backbones
+from actionjax.models.heads import ClassificationHead
+from actionjax.ops import images, skeleton_frames
+
+# What the released Keras code does otherwise than the thesis (arguments of `Model`); its loss
+# goes with `losses.vpn(embedding_loss="manhattan", attention_loss="released")`.
+RELEASED = dict(
+    pose=dict(name="gcn", identity_filter=True, skip="concat", norm_first=True,
+              dense=(256, 128), dropout=0.3),
+    attention_width=(256, 128), embedding="released", embedding_features=256)
+
+
+class PoseAttention(nn.Module):
+  """h* -> scores of the h x w places and of the t times: z_r = W_r tanh(W_h h* + b) + b'.
+
+  The last layers start at zero, so that every place and time gets the same weight at first.
+
+  Attributes:
+    spatial: number of places, h * w.
+    temporal: number of times, t.
+    width: of the two tanh layers (spatial, temporal).
+  """
+  spatial: int
+  temporal: int
+  width: tuple[int, int] = (256, 128)
+
+  @nn.compact
+  def __call__(self, h):
+    zeros = nn.initializers.zeros
+    spatial = nn.Dense(self.spatial, kernel_init=zeros, name="spatial_scores")(
+        nn.tanh(nn.Dense(self.width[0], name="spatial_hidden")(h)))
+    temporal = nn.Dense(self.temporal, kernel_init=zeros, name="temporal_scores")(
+        nn.tanh(nn.Dense(self.width[1], name="temporal_hidden")(h)))
+    return spatial, temporal
+
+
+class SpatialEmbedding(nn.Module):
+  """Both modalities in one space (thesis, "Spatial embedding of RGB and pose").
+
+  Attributes:
+    features: D_e, not given in the thesis.
+    kind: "thesis": linear maps of the map summed over time and of the spatial scores before
+      their sigmoid; "released": sigmoid layers on the whole map and on the attention itself.
+  """
+  features: int = 256
+  kind: str = "thesis"
+
+  @nn.compact
+  def __call__(self, feature_map, scores):
+    """float[B,t,h,w,C] and float[B,h*w] -> two float[B,features]."""
+    b = feature_map.shape[0]
+    visual = nn.Dense(self.features, name="visual")
+    pose = nn.Dense(self.features, name="pose")
+    if self.kind == "thesis":
+      return visual(feature_map.sum(1).reshape(b, -1)), pose(scores)
+    if self.kind == "released":
+      return (nn.sigmoid(visual(feature_map.reshape(b, -1))),
+              nn.sigmoid(pose(nn.sigmoid(scores))))
+    raise ValueError(f"embedding {self.kind!r} is none of thesis, released, none")
+
+
+class VPNCoupler(nn.Module):
+  """VPN as a layer: modulates any backbone's feature map by the skeletons.
+
+  Attributes:
+    layout: joint layout of the skeletons.
+    pose: arguments of the pose backbone: `name` "gcn" or "lstm" and its fields.
+    attention: "both", "spatial", "temporal" or "none".
+    coupler: the outer product A_S x A_T modulates the map, g' = A g + g; without, each
+      attention modulates a copy of its own and both are classified together.
+    embedding: "thesis", "released" or "none".
+    normalise: of skeletons: "translate" or "align"; see `skeleton_frames`.
+  """
+  layout: str
+  pose: Mapping[str, Any]
+  attention: str = "both"
+  coupler: bool = True
+  embedding: str = "thesis"
+  embedding_features: int = 256
+  attention_width: tuple[int, int] = (256, 128)
+  normalise: str = "translate"
+
+  @nn.compact
+  def __call__(self, feature_map, pose3d, pose_score, *, train: bool):
+    """feature_map float[B,t,h,w,C], pose3d float[B,M,T,J,3], pose_score float[B,M,T,J].
+
+    Returns:
+      list of modulated maps float[B,t,h,w,C] (one; two without coupler) and `out`.
+    """
+    b, t, h, w, _ = feature_map.shape
+    layout = skeletons.layout(self.layout)
+    if pose3d.shape[3] != layout.num_joints:
+      raise ValueError(f"skeletons have {pose3d.shape[3]} joints, layout {self.layout} has "
+                       f"{layout.num_joints}")
+    if self.attention not in ("both", "spatial", "temporal", "none"):
+      raise ValueError(f"attention {self.attention!r} is none of both, spatial, temporal, none")
+    frames = {"translate": skeleton_frames.translate, "align": skeleton_frames.align}
+    if self.normalise not in frames:
+      raise ValueError(f"normalise {self.normalise!r} is neither translate nor align")
+    body = frames[self.normalise](pose3d, pose_score, layout)
+    present = (pose_score > 0).any((2, 3))
+    h_star = _pose_backbone(self.pose, self.layout)(body, present, train=train)
+    spatial_scores, temporal_scores = PoseAttention(
+        h * w, t, self.attention_width, name="attention")(h_star)
+
+    out = {"pose_features": h_star}
+    map32 = feature_map.astype(jnp.float32)
+    spatial = temporal = jnp.ones((), jnp.float32)
+    if self.attention in ("both", "spatial"):
+      out["attention_spatial"] = nn.sigmoid(spatial_scores).reshape(b, h, w)
+      spatial = out["attention_spatial"][:, None, :, :, None]
+    if self.attention in ("both", "temporal"):
+      out["attention_temporal"] = nn.softmax(temporal_scores)
+      temporal = out["attention_temporal"][:, :, None, None, None]
+    if self.attention == "none":
+      maps = [map32]
+    elif self.coupler or self.attention != "both":
+      maps = [spatial * temporal * map32 + map32]
+    else:
+      maps = [spatial * map32 + map32, temporal * map32 + map32]
+    if self.embedding != "none":
+      out["embedding_visual"], out["embedding_pose"] = SpatialEmbedding(
+          self.embedding_features, self.embedding, name="embedding")(map32, spatial_scores)
+    return maps, out
+
+
+def _pose_backbone(config: Mapping[str, Any], layout: str) -> nn.Module:
+  fields = dict(config)
+  kind = fields.pop("name")
+  if kind == "gcn":
+    return configuration.build(pose_backbones.GraphBackbone, fields, "model.pose",
+                               layout=layout, name="pose_backbone")
+  if kind == "lstm":
+    return configuration.build(pose_backbones.RecurrentBackbone, fields, "model.pose",
+                               name="pose_backbone")
+  raise ValueError(f"pose backbone {kind!r} is neither gcn nor lstm")
+
+
+class Model(nn.Module):
+  """A backbone, the VPN coupler or none, and a classifier.
+
+  Attributes:
+    num_classes: N.
+    backbone: `name` of a module of `actionjax.models` with a `Backbone`, and its fields.
+    layout: joint layout of `pose3d`.
+    pose: the pose backbone's `name` ("gcn", "lstm") and fields; "none" as name switches
+      everything that reads skeletons off and leaves the plain backbone.
+    attention, coupler, embedding, embedding_features, attention_width, normalise: see
+      `VPNCoupler`.
+    dropout: before the classifier.
+    scaling: of the video; see `images.scale`.
+    dtype: compute type of the backbone; parameters and statistics are float32.
+  """
+  num_classes: int
+  backbone: Mapping[str, Any]
+  layout: str
+  pose: Mapping[str, Any]
+  attention: str = "both"
+  coupler: bool = True
+  embedding: str = "thesis"
+  embedding_features: int = 256
+  attention_width: tuple[int, int] = (256, 128)
+  normalise: str = "translate"
+  dropout: float = 0.3
+  scaling: str = "signed"
+  dtype: str = "float32"
+
+  @property
+  def inputs(self) -> tuple[str, ...]:
+    """Names of the arrays that the model reads from a batch."""
+    return ("video",) if self.pose["name"] == "none" else ("video", "pose3d", "pose_score")
+
+  @nn.compact
+  def __call__(self, batch, *, train: bool):
+    """Classifies a batch.
+
+    Args:
+      batch: `video` uint8[B,T,H,W,C], `pose3d` float[B,M,t,J,3], `pose_score` float[B,M,t,J].
+
+    Returns:
+      logits float32[B,N] and out: `feature_map` [B,t,h,w,C], `features` [B,D] (what the
+      classifier reads), the backbone's endpoints by name, and where they exist
+      `attention_spatial` [B,h,w], `attention_temporal` [B,t], `embedding_visual` and
+      `embedding_pose` [B,D_e], `pose_features`.
+    """
+    fields = dict(self.backbone)
+    backbone = configuration.plugin("actionjax.models", fields.pop("name"), "Backbone",
+                                    "model.backbone")
+    x = images.scale(batch["video"], self.scaling, jnp.dtype(self.dtype))
+    feature_map, endpoints = configuration.build(
+        backbone, fields, "model.backbone", dtype=jnp.dtype(self.dtype), name="backbone")(
+            x, train=train)
+    maps, out = [feature_map.astype(jnp.float32)], {}
+    if self.pose["name"] != "none":
+      maps, out = VPNCoupler(
+          self.layout, self.pose, self.attention, self.coupler, self.embedding,
+          self.embedding_features, self.attention_width, self.normalise, name="vpn")(
+              feature_map, batch["pose3d"], batch["pose_score"], train=train)
+    # The classifier's input is the global mean, so the maps are concatenated on channels.
+    logits, features = ClassificationHead(self.num_classes, self.dropout, name="head")(
+        jnp.concatenate(maps, -1), train=train)
+    return logits, {**endpoints, **out, "feature_map": feature_map, "features": features}

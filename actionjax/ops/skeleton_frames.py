@@ -1,0 +1,53 @@
+"""Body-centred coordinates of 3D skeletons."""
+import jax.numpy as jnp
+
+from actionjax.skeletons import Layout
+
+
+def translate(pose, score, layout: Layout):
+  """Subtracts the first person's centre joint at the first frame from everything.
+
+  The released P-I3D and VPN loaders do this and nothing else (joint 2 of Kinect v2, the spine).
+  Clips whose first frame lacks that joint use the first frame that has it.
+
+  Args:
+    pose: float[B,M,T,J,3] in metres.
+    score: float[B,M,T,J], 0 for a missing joint.
+
+  Returns:
+    float[B,M,T,J,3]; missing joints are 0.
+  """
+  joint = layout.index(layout.centre)
+  present = score[:, 0, :, joint] > 0
+  first = jnp.argmax(present, axis=1)
+  origin = jnp.take_along_axis(pose[:, 0, :, joint], first[:, None, None], axis=1)
+  moved = pose - origin[:, :, None, None]
+  return jnp.where(score[..., None] > 0, moved, 0.0)
+
+
+def align(pose, score, layout: Layout):
+  """Translates, turns and scales each skeleton into its first frame's body axes.
+
+  X points from the right hip to the left, Y up the spine, the unit is the length of the lower
+  spine (Das' thesis, section 3.3, after the NTU RGB+D protocol); the axes are those of the
+  first person's first frame.
+
+  Args, Returns: as `translate`, without unit.
+  """
+  low, high = (layout.index(name) for name in layout.spine)
+  left, right = layout.index("left_hip"), layout.index("right_hip")
+  frame = pose[:, 0, 0]
+  up = frame[:, high] - frame[:, low]
+  length = jnp.linalg.norm(up, axis=-1, keepdims=True)
+  up = up / jnp.maximum(length, 1e-6)
+  across = frame[:, left] - frame[:, right]
+  across = across - (across * up).sum(-1, keepdims=True) * up
+  across = across / jnp.maximum(jnp.linalg.norm(across, axis=-1, keepdims=True), 1e-6)
+  forward = jnp.cross(across, up)
+  axes = jnp.stack([across, up, forward], axis=-1)
+  # A first frame without these joints has no axes: such a clip is translated only.
+  usable = (score[:, 0, 0][:, jnp.array([low, high, left, right])] > 0).all(-1)
+  axes = jnp.where(usable[:, None, None], axes, jnp.eye(3))
+  scale = jnp.where(usable[:, None], jnp.maximum(length, 1e-3), 1.0)
+  moved = translate(pose, score, layout)
+  return jnp.einsum("bmtjc,bcd->bmtjd", moved, axes) / scale[:, None, None, None]

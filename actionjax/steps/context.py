@@ -1,0 +1,43 @@
+"""What a recipe hands to each of its steps."""
+import dataclasses
+import pathlib
+from typing import Any
+
+from actionjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """A step's surroundings.
+
+  Attributes:
+    directory: the step's own folder.
+    workdir: the run's folder.
+    path: the step's place in the config, for messages.
+    seed: the run's seed, folded with the step's name.
+    data_dir: of prepared datasets (None: the default).
+    mesh: of devices.
+    previous: artifacts of earlier steps by name, in order.
+  """
+  directory: pathlib.Path
+  workdir: pathlib.Path
+  path: str
+  seed: int
+  data_dir: str | None
+  mesh: Any
+  previous: dict[str, dict]
+
+  def model_of(self, step: str | None) -> pathlib.Path:
+    """Folder of the model that an earlier step trained (None: the latest that trained one).
+
+    Raises:
+      UserError: there is no such step, or it made no model.
+    """
+    trained = {name: found["model"] for name, found in self.previous.items() if "model" in found}
+    if not trained:
+      raise UserError(f"{self.path} needs a model, and no earlier step trains one")
+    name = step or next(reversed(trained))
+    if name not in trained:
+      raise UserError(f"{self.path}: no earlier step {name!r} trains a model; "
+                      f"those that do: {', '.join(trained)}")
+    return self.workdir / trained[name]

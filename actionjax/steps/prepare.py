@@ -1,0 +1,49 @@
+"""The step that prepares a dataset, for recipes that start from nothing."""
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from actionjax.data import builders, preparation
+from actionjax.steps.context import Context
+from actionjax.steps.train import parse_data
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A preparation.
+
+  Attributes:
+    name: of the step.
+    data: the data section, of which `dataset` and `variant` are read.
+    raw_dir: folder of the official files; generated datasets need none.
+    workers: processes (None: one a core).
+  """
+  data: Mapping[str, Any]
+  name: str = "prepare"
+  raw_dir: str | None = None
+  workers: int | None = None
+
+
+def parse(config: Config, path: str):
+  """The data section's dataset; raises UserError where there is no such one."""
+  data = parse_data(config.data, f"{path}.data")
+  builders.load(data.dataset)
+  return data
+
+
+def run(config: Config, context: Context) -> dict:
+  """Prepares the dataset if it is not there yet; one process works, the others wait.
+
+  Returns:
+    Artifacts: `clips`.
+  """
+  data = parse(config, context.path)
+  if jax.process_index() == 0:
+    preparation.prepare(data.dataset, raw_dir=config.raw_dir, data_dir=context.data_dir,
+                        variant=data.variant, workers=config.workers)
+  if jax.process_count() > 1:
+    from jax.experimental import multihost_utils
+    multihost_utils.sync_global_devices(f"prepared {data.dataset}")
+  return {}

@@ -1,0 +1,243 @@
+"""The step that trains a model by gradient."""
+import dataclasses
+import functools
+import inspect
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from actionjax import configuration, console, models
+from actionjax.data import builders, pipeline
+from actionjax.errors import UserError
+from actionjax.evaluators import classification, metrics
+from actionjax.steps.context import Context
+from actionjax.training import (checkpoint, initialise, loop, losses, optim, sharding,
+                                state as states, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationConfig:
+  """How a training looks at held-out clips.
+
+  Attributes:
+    part: of the protocol, "validation" or (leaking, as some papers do) "test".
+    every_epochs: distance of validations.
+    views: see `classification.ViewConfig`.
+  """
+  part: str = "validation"
+  every_epochs: float = 1.0
+  views: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A training.
+
+  Attributes:
+    name: of the step, unique in its recipe.
+    model: see `models.create`.
+    data: see `pipeline.DataConfig`.
+    loss: `name` of a function of `training.losses` and its keyword arguments.
+    optim: see `optim.OptimConfig`.
+    batch_size: of the global batch; a multiple of the number of devices.
+    epochs, num_steps: the length, one of the two.
+    part: what to train on: "train", or "fit" to keep "validation" out.
+    validate: see `ValidationConfig`; None for none.
+    init_from: see `initialise.InitFrom`; later ones win.
+    freeze: regular expressions over parameter paths ("backbone/.*").
+    ema: decay of averaged parameters, which are then what is evaluated and kept.
+    select: the model that later steps see: "last" or "best" by validation.
+    monitor: the validation metric for "best" and for the plateau rule.
+    log_every, checkpoint_every: in steps.
+  """
+  name: str
+  model: Mapping[str, Any]
+  data: Mapping[str, Any]
+  batch_size: int
+  epochs: float | None = None
+  num_steps: int | None = None
+  loss: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "cross_entropy"})
+  optim: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  part: str = "train"
+  validate: Mapping[str, Any] | None = None
+  init_from: tuple[Mapping[str, Any], ...] = ()
+  freeze: tuple[str, ...] = ()
+  ema: float | None = None
+  select: str = "last"
+  monitor: str = "top1"
+  log_every: int = 50
+  checkpoint_every: int = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+  """A training's config with every section turned into what it configures."""
+  model: Any
+  data: pipeline.DataConfig
+  loss: Any
+  optim: optim.OptimConfig
+  validation: ValidationConfig | None
+  views: classification.ViewConfig
+  init_from: tuple[initialise.InitFrom, ...]
+
+
+def parse(config: Config, path: str) -> Parsed:
+  """Builds every section; raises UserError at the first key or value that nothing takes."""
+  build = configuration.build
+  data = parse_data(config.data, f"{path}.data")
+  builder = builders.load(data.dataset)
+  validation = views = None
+  if config.validate is not None:
+    validation = build(ValidationConfig, config.validate, f"{path}.validate")
+    views = build(classification.ViewConfig, validation.views, f"{path}.validate.views")
+  if (config.epochs is None) == (config.num_steps is None):
+    raise UserError(f"{path} needs one of epochs and num_steps")
+  if config.select not in ("last", "best"):
+    raise UserError(f"{path}.select {config.select!r} is neither last nor best")
+  if config.select == "best" and validation is None:
+    raise UserError(f"{path}.select=best needs {path}.validate")
+  optimiser = build(optim.OptimConfig, config.optim, f"{path}.optim")
+  if optimiser.plateau_factor is not None and validation is None:
+    raise UserError(f"{path}.optim.plateau_factor needs {path}.validate")
+  model = models.create(config.model, num_classes=len(builder.CLASS_NAMES),
+                        layout=builder.LAYOUT, path=f"{path}.model")
+  lacking = set(model.inputs) - set(pipeline.model_inputs(data))
+  if lacking:
+    raise UserError(f"{path}: the model reads {', '.join(sorted(lacking))}, which "
+                    f"{path}.data does not yield")
+  return Parsed(
+      model=model, data=data, loss=parse_loss(config.loss, f"{path}.loss"), optim=optimiser,
+      validation=validation, views=views or classification.ViewConfig(),
+      init_from=tuple(build(initialise.InitFrom, item, f"{path}.init_from[{i}]")
+                      for i, item in enumerate(config.init_from)))
+
+
+def parse_data(section: Mapping, path: str) -> pipeline.DataConfig:
+  """A data section with its nested sections."""
+  section = configuration.to_dict(section)
+  for key, cls in (("video", pipeline.VideoConfig), ("pose", pipeline.PoseConfig)):
+    if section.get(key) is not None:
+      section[key] = configuration.build(cls, section[key], f"{path}.{key}")
+  # Dataclasses pass through `build` as they are.
+  configuration.check_keys(section, {f.name for f in dataclasses.fields(pipeline.DataConfig)}, path)
+  try:
+    return pipeline.DataConfig(**{k: v for k, v in section.items() if v is not None})
+  except TypeError as error:
+    raise UserError(f"{path}: {error}") from error
+
+
+def parse_loss(section: Mapping, path: str):
+  """The loss function of a section, its keyword arguments bound."""
+  fields = dict(section)
+  name = fields.pop("name", "cross_entropy")
+  function = getattr(losses, name, None)
+  if not callable(function) or "logits" not in inspect.signature(function).parameters:
+    raise UserError(f"{path}.name: there is no loss {name!r} in actionjax.training.losses")
+  known = {key for key, parameter in inspect.signature(function).parameters.items()
+           if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+  configuration.check_keys(fields, known, path)
+  return functools.partial(function, **{k: v for k, v in fields.items() if v is not None})
+
+
+def describe(config: Config, parsed: Parsed) -> dict:
+  """What a checkpoint says about itself, as JSON."""
+  builder = builders.load(parsed.data.dataset)
+  return {"format": 1, "model": configuration.to_dict(config.model),
+          "class_names": list(builder.CLASS_NAMES), "layout": builder.LAYOUT,
+          "data": dataclasses.asdict(parsed.data), "views": dataclasses.asdict(parsed.views)}
+
+
+def run(config: Config, context: Context) -> dict:
+  """Trains, resuming where an earlier run of this step's folder ended.
+
+  Returns:
+    Artifacts: `model` (folder, relative to the workdir), `params_digest`, `steps`, `clips`,
+    `best` and `best_step` (None without validation).
+  """
+  parsed = parse(config, context.path)
+  mesh = context.mesh
+  sharding.check_batch_size(config.batch_size, mesh, f"{context.path}.batch_size")
+  clips = pipeline.open_part(parsed.data, context.data_dir, config.part)
+  per_epoch = len(clips) / config.batch_size
+  total = config.num_steps or max(1, round(config.epochs * per_epoch))
+
+  variables = initialise_variables(parsed, context.seed, mesh)
+  for source in parsed.init_from:
+    directory = (context.model_of(source.source) if source.source in context.previous
+                 else checkpoint.find_model(source.source))
+    loaded, _ = checkpoint.load_model(directory, sharding.replicated(mesh))
+    variables, report = initialise.load_into(variables, loaded, source)
+    if jax.process_index() == 0:
+      context.directory.mkdir(parents=True, exist_ok=True)
+      (context.directory / "loaded.txt").write_text(
+          f"from {source.source}\n" + "\n".join(
+              f"{field.name}: {path}" for field in dataclasses.fields(report)
+              for path in getattr(report, field.name)) + "\n")
+
+  labels = optim.frozen_labels(variables["params"], tuple(config.freeze))
+  optimiser = optim.make(parsed.optim, total, labels)
+  create = functools.partial(states.create, optimiser=optimiser, ema=config.ema is not None)
+  state = jax.jit(create, out_shardings=sharding.replicated(mesh))(variables)
+  abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+  train_step = jax.jit(
+      steps.make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=context.seed,
+                            ema=config.ema),
+      donate_argnums=0, out_shardings=(sharding.replicated(mesh), None))
+
+  description = describe(config, parsed)
+  checkpoints = checkpoint.TrainingCheckpoints(context.directory / "checkpoints", description)
+  every = (max(1, round(parsed.validation.every_epochs * per_epoch)) if parsed.validation else 0)
+  console.say(f"training {config.name}: {len(clips)} clips, {total} steps of "
+              f"{config.batch_size} clips")
+  began = time.time()
+  try:
+    state, progress = loop.fit(
+        state, train_step,
+        lambda step: pipeline.train_batches(clips, parsed.data, batch_size=config.batch_size,
+                                            seed=context.seed, step=step),
+        loop.LoopConfig(total, config.log_every, every, config.checkpoint_every, config.monitor),
+        parsed.optim, checkpoints, mesh=mesh, abstract=abstract, directory=context.directory,
+        batch_size=config.batch_size, validate=_validator(config, parsed, context))
+    if config.select == "best":
+      state, _ = checkpoints.restore(abstract, "best")
+  finally:
+    checkpoints.close()
+  model_directory = context.directory / "model"
+  checkpoint.save_model(model_directory, state.variables(), description)
+  return {"model": str(model_directory.relative_to(context.workdir)),
+          "params_digest": states.digest(jax.device_get(state.variables())),
+          "steps": total, "clips": len(clips), "best": progress.best,
+          "best_step": progress.best_step, "seconds_since_resume": time.time() - began}
+
+
+def initialise_variables(parsed: Parsed, seed: int, mesh) -> dict:
+  """Fresh variables, replicated on the mesh, from a seed."""
+  spec = pipeline.batch_spec(parsed.data, 1)
+
+  def init(key):
+    batch = {name: jnp.zeros(s.shape, s.dtype) for name, s in spec.items()}
+    return parsed.model.init({"params": key, "dropout": key}, batch, train=False)
+
+  return jax.jit(init, out_shardings=sharding.replicated(mesh))(jax.random.key(seed))
+
+
+def _validator(config: Config, parsed: Parsed, context: Context):
+  if parsed.validation is None:
+    return None
+  clips = pipeline.open_part(parsed.data, context.data_dir, parsed.validation.part)
+  view_step = classification.make_view_step(parsed.model, parsed.views)
+
+  def validate(variables) -> dict:
+    scores = classification.evaluate(view_step, variables, clips, parsed.data, parsed.views,
+                                     batch_size=config.batch_size, mesh=context.mesh)
+    found = metrics.summarise(scores.probabilities[scores.readable],
+                              scores.labels[scores.readable])
+    return {key: found[key] for key in ("top1", "top5", "mean_class_accuracy")} | {
+        "loss": metrics.cross_entropy(scores.probabilities[scores.readable],
+                                      scores.labels[scores.readable])}
+
+  return validate

@@ -1,0 +1,1 @@
+"""Training by gradient: state, steps, losses, optimisers, checkpoints and the loop."""

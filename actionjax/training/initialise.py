@@ -1,0 +1,104 @@
+"""Starting a training from earlier steps or from files, with a report."""
+import dataclasses
+import re
+from collections.abc import Mapping
+
+import jax
+
+from actionjax import console
+from actionjax.errors import UserError
+from actionjax.training.state import path_names
+
+
+@dataclasses.dataclass(frozen=True)
+class InitFrom:
+  """Where a training's first weights come from.
+
+  Attributes:
+    source: name of an earlier step, or the path of a run, step or model directory.
+    include: regular expressions of the paths to load (matched from the start of
+      "backbone/..."); empty loads all that fits.
+    exclude: of paths to leave out.
+    rename: pairs (pattern, replacement) applied to the source's paths, as `re.sub`.
+    strict: every parameter included must be found in the source.
+  """
+  source: str
+  include: tuple[str, ...] = ()
+  exclude: tuple[str, ...] = ()
+  rename: tuple[tuple[str, str], ...] = ()
+  strict: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+  """What was loaded from a source.
+
+  Attributes:
+    loaded: paths taken over.
+    missing: paths of the model that were asked for and that the source lacks.
+    skipped: paths of the source with no taker, excluded or not included.
+    mismatched: paths with another shape, with both shapes.
+  """
+  loaded: tuple[str, ...]
+  missing: tuple[str, ...]
+  skipped: tuple[str, ...]
+  mismatched: tuple[str, ...]
+
+  def summary(self) -> str:
+    """One line a list, grouped by top-level module."""
+    lines = []
+    for field in dataclasses.fields(self):
+      paths = getattr(self, field.name)
+      groups = {}
+      for path in paths:
+        # batch_stats and params of one module are counted apart: they may differ.
+        key = "/".join(path.split("/")[:2])
+        groups[key] = groups.get(key, 0) + 1
+      detail = ", ".join(f"{key} ({count})" for key, count in groups.items())
+      lines.append(f"{field.name} {len(paths)}" + (f": {detail}" if detail else ""))
+    return "; ".join(lines)
+
+
+def load_into(variables: Mapping, source: Mapping, config: InitFrom) -> tuple[dict, LoadReport]:
+  """`variables` with the source's values where paths and shapes agree.
+
+  Args:
+    variables: {"params", "batch_stats"}, initialised.
+    source: the same, of another model.
+
+  Raises:
+    UserError: nothing fits; or `strict` and something that was asked for is missing.
+  """
+  offered = {}
+  for name, leaf in zip(path_names(source), jax.tree.leaves(source)):
+    for pattern, replacement in config.rename:
+      name = re.sub(pattern, replacement, name)
+    offered[name] = leaf
+  wanted = lambda name: (
+      (not config.include or any(re.match(p, _inside(name)) for p in config.include))
+      and not any(re.match(p, _inside(name)) for p in config.exclude))
+  names = path_names(variables)
+  leaves, loaded, missing, mismatched = [], [], [], []
+  for name, leaf in zip(names, jax.tree.leaves(variables)):
+    if not wanted(name):
+      pass
+    elif name not in offered:
+      missing.append(name)
+    elif offered[name].shape != leaf.shape:
+      mismatched.append(f"{name} {offered[name].shape} for {leaf.shape}")
+    else:
+      leaf = jax.device_put(offered[name].astype(leaf.dtype), leaf.sharding)
+      loaded.append(name)
+    leaves.append(leaf)
+  taken = set(loaded)
+  report = LoadReport(tuple(loaded), tuple(missing),
+                      tuple(name for name in offered if name not in taken), tuple(mismatched))
+  console.say(f"initialised from {config.source}: {report.summary()}")
+  if not loaded or (config.strict and (missing or mismatched)):
+    raise UserError(f"{config.source} does not fit this model: {report.summary()}")
+  return jax.tree.unflatten(jax.tree.structure(variables), leaves), report
+
+
+def _inside(name: str) -> str:
+  """A path without its collection: "params/backbone/..." as "backbone/..."."""
+  return name.partition("/")[2]

@@ -1,0 +1,271 @@
+"""The one loop that trains by gradient."""
+import contextlib
+import dataclasses
+import math
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from actionjax import console
+from actionjax.errors import UserError
+from actionjax.training import checkpoint, sharding
+from actionjax.training.metrics import MetricWriter
+from actionjax.training.optim import OptimConfig
+from actionjax.training.state import TrainState
+
+
+class TrainingDiverged(UserError):
+  """The loss is no longer finite."""
+
+
+class Stopped(SystemExit):
+  """The process was asked to end; everything up to the current step is saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+  """Length and rhythm of a training, in steps.
+
+  Attributes:
+    total_steps: updates to make.
+    log_every: steps between rows of metrics.
+    validate_every: steps between validations (0: none).
+    checkpoint_every: steps between `last` checkpoints.
+    monitor: the validation metric that picks `best` and drives the plateau rule; larger is
+      better, unless its name ends with "loss".
+  """
+  total_steps: int
+  log_every: int = 50
+  validate_every: int = 0
+  checkpoint_every: int = 500
+  monitor: str = "top1"
+
+
+def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterator[dict]],
+        config: LoopConfig, optim: OptimConfig, checkpoints: checkpoint.TrainingCheckpoints, *,
+        mesh, abstract: TrainState, directory: pathlib.Path, batch_size: int,
+        validate: Callable[[dict], dict] | None = None) -> tuple[TrainState, checkpoint.Progress]:
+  """Trains from the state, or from where an earlier, ended run of this directory was.
+
+  Args:
+    state: the start; given up to the step (its buffers are reused).
+    train_step: jitted `(state, batch, scale) -> (state, metrics)`.
+    batches: `batches(step)` iterates this process' rows from that step on.
+    checkpoints: where to save and resume.
+    abstract: shapes and shardings of the state.
+    directory: for metrics.
+    batch_size: of the global batch, for the speed.
+    validate: `validate(variables) -> metrics`, called every `validate_every` steps.
+
+  Returns:
+    The state after `total_steps`, and the loop's progress.
+
+  Raises:
+    TrainingDiverged: the loss became NaN or infinite; names the step and the last checkpoint.
+    Stopped: SIGTERM or SIGINT came; the state was saved.
+  """
+  progress = checkpoint.Progress()
+  if checkpoints.latest() is not None:
+    state, progress = checkpoints.restore(abstract)
+    console.say(f"resuming at step {int(state.step)} of {config.total_steps}")
+  start = step = int(state.step)
+  checkpoints.forget_best_after(start)
+
+  writer = MetricWriter(directory, step=start) if jax.process_index() == 0 else None
+  meter = _Meter(start, config.total_steps, batch_size)
+  pending: list[tuple[int, dict]] = []
+  feed = _prefetch(batches(step), mesh) if step < config.total_steps else None
+  with _StopRequest() as stop:
+    try:
+      while True:
+        if _validation_due(step, config, progress, validate):
+          with stop.raising():
+            result = validate(state.variables())
+          _judge(progress, result, config, optim, step)
+          if writer:
+            writer.write(step, {f"validation_{k}": v for k, v in result.items()})
+            console.say(f"step {step}: validation " + ", ".join(
+                f"{k} {v:.4f}" for k, v in result.items()))
+          if progress.best_step == step:
+            checkpoints.save("best", state, progress)
+          checkpoints.save("last", state, progress)
+        if step == config.total_steps:
+          break
+
+        batch = meter.time_waiting(feed)
+        state, metrics = train_step(state, batch, np.float32(progress.scale))
+        step += 1
+        pending.append((step, metrics))
+        logs = step % config.log_every == 0 or step == config.total_steps
+        stops = stop.requested(step) and step < config.total_steps
+        saves = stops or step % config.checkpoint_every == 0 or step == config.total_steps
+        if logs or saves or _validation_due(step, config, progress, validate):
+          # Nothing is validated or saved before its losses were seen to be finite.
+          row = _collect(pending, checkpoints)
+          pending = []
+          if logs and writer:
+            writer.write(step, row | meter.row(step))
+            meter.show(step, row)
+        if stops:
+          raise Stopped(f"stopped on request at step {step}; run the same command to go on")
+        if saves and not _validation_due(step, config, progress, validate):
+          checkpoints.save("last", state, progress)
+    except Stopped:
+      # A stop during validation lands here too: the resumed run validates this step first.
+      checkpoints.save("last", state, progress)
+      raise
+    finally:
+      checkpoints.wait()
+      meter.close()
+      if writer:
+        writer.close()
+  return state, progress
+
+
+def _validation_due(step: int, config: LoopConfig, progress: checkpoint.Progress,
+                    validate) -> bool:
+  due = step > 0 and config.validate_every and (
+      step % config.validate_every == 0 or step == config.total_steps)
+  return bool(validate and due and progress.validated != step)
+
+
+def _judge(progress: checkpoint.Progress, result: dict, config: LoopConfig, optim: OptimConfig,
+           step: int) -> None:
+  """Updates best, patience and learning-rate scale after a validation."""
+  if config.monitor not in result:
+    raise UserError(f"monitor {config.monitor!r} is no validation metric; known: "
+                    f"{', '.join(result)}")
+  progress.validated = step
+  sign = -1 if config.monitor.endswith("loss") else 1
+  value = result[config.monitor]
+  if progress.best is None or sign * value > sign * progress.best:
+    progress.best, progress.best_step, progress.waited = value, step, 0
+    return
+  progress.waited += 1
+  if optim.plateau_factor is not None and progress.waited > optim.plateau_patience:
+    progress.scale *= optim.plateau_factor
+    progress.waited = 0
+    console.say(f"step {step}: plateau, learning rate times {progress.scale:g}")
+
+
+def _collect(pending, checkpoints) -> dict:
+  """Mean of the metrics since the last call; raises at the first loss that is not finite."""
+  fetched = [(step, jax.device_get(metrics)) for step, metrics in pending]
+  for step, metrics in fetched:
+    if not math.isfinite(metrics["loss"]):
+      checkpoints.wait()
+      last = checkpoints.latest()
+      good = "none was saved yet" if last is None else f"step {last} in {checkpoints.path('last')}"
+      raise TrainingDiverged(
+          f"the loss became {float(metrics['loss'])} at step {step}; last good checkpoint: "
+          f"{good}. Lower config.optim.learning_rate or set config.optim.clip_norm")
+  return {key: float(np.mean([metrics[key] for _, metrics in fetched]))
+          for key in fetched[0][1]}
+
+
+def _prefetch(batches: Iterator[dict], mesh, depth: int = 2) -> Iterator[dict]:
+  """Starts the copy of the next batches to the devices while the current one is used."""
+  queue = []
+  for batch in batches:
+    batch = {key: value for key, value in batch.items() if key not in ("position",)}
+    queue.append(sharding.to_devices(batch, mesh))
+    if len(queue) >= depth:
+      yield queue.pop(0)
+  yield from queue
+
+
+class _StopRequest:
+  """Turns SIGTERM and SIGINT into a flag that the loop reads between steps."""
+
+  def __init__(self):
+    self._asked = False
+    self._raises = False
+    self._old = {}
+
+  def __enter__(self):
+    try:
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._old[number] = signal.signal(number, self._ask)
+    except ValueError:
+      pass  # Not the main thread (a notebook's kernel thread): the caller handles signals.
+    return self
+
+  def __exit__(self, *unused):
+    for number, handler in self._old.items():
+      signal.signal(number, handler)
+
+  def _ask(self, number, frame):
+    del frame
+    if self._asked and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self._asked = True
+    if self._raises:
+      raise Stopped("stopped on request; run the same command to go on")
+
+  @contextlib.contextmanager
+  def raising(self):
+    """Within, a request raises `Stopped` at once: for work that can be done again.
+
+    One process only; several must stop at the same step and wait for the next.
+    """
+    self._raises = jax.process_count() == 1
+    try:
+      yield
+    finally:
+      self._raises = False
+
+  def requested(self, step: int) -> bool:
+    """Whether to stop now; all processes of a run agree on the step."""
+    if jax.process_count() == 1:
+      return self._asked
+    from jax.experimental import multihost_utils
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+class _Meter:
+  """Speed, waiting time and a progress bar (a terminal) or quiet lines (anything else)."""
+
+  def __init__(self, start: int, total: int, batch_size: int):
+    self._batch = batch_size
+    self._last = (start, time.perf_counter())
+    self._waited = 0.0
+    self._total = total
+    shown = jax.process_index() == 0 and sys.stderr.isatty()
+    self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if shown else None
+
+  def time_waiting(self, feed):
+    before = time.perf_counter()
+    batch = next(feed)
+    self._waited += time.perf_counter() - before
+    if self._bar is not None:
+      self._bar.update()
+    return batch
+
+  def row(self, step: int) -> dict:
+    """Clips a second and the share of time that the loop waited for data, since the last."""
+    last, when = self._last
+    now = time.perf_counter()
+    elapsed = max(now - when, 1e-9)
+    row = {"clips_per_second": (step - last) * self._batch / elapsed,
+           "data_wait_share": min(1.0, self._waited / elapsed)}
+    self._last, self._waited, self._row = (step, now), 0.0, row
+    return row
+
+  def show(self, step: int, row: dict) -> None:
+    speed = self._row["clips_per_second"]
+    left = (self._total - step) * self._batch / max(speed, 1e-9)
+    if self._bar is not None:
+      self._bar.set_postfix(loss=f"{row['loss']:.4f}", clips_per_s=f"{speed:.1f}")
+    else:
+      console.say(f"step {step}/{self._total} loss {row['loss']:.4f} top1 {row['top1']:.3f} "
+               f"{speed:.1f} clips/s, {left:.0f} s left")
+
+  def close(self) -> None:
+    if self._bar is not None:
+      self._bar.close()

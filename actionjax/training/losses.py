@@ -1,0 +1,104 @@
+"""Losses: pure functions of the model's outputs, averaged over valid clips.
+
+A config names one by its function name; its remaining keys are keyword arguments:
+`loss(logits, out, batch, params, **config.loss) -> (scalar, parts)`.
+"""
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def masked_mean(values, valid):
+  """Mean of `values` [B] over the clips with `valid` [B] = 1; 0 where there is none."""
+  return (values * valid).sum() / jnp.maximum(valid.sum(), 1.0)
+
+
+def _per_clip_cross_entropy(logits, batch, label_smoothing):
+  targets = optax.smooth_labels(
+      jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
+  return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+
+
+def cross_entropy(logits, out, batch, params, *, label_smoothing: float = 0.0):
+  """Softmax cross-entropy.
+
+  Args:
+    logits: float[B, N].
+    batch: with `label` int[B] and `valid` float[B].
+  """
+  del out, params
+  loss = masked_mean(_per_clip_cross_entropy(logits, batch, label_smoothing), batch["valid"])
+  return loss, {}
+
+
+def vpn(logits, out, batch, params, *, classification: float = 0.8, embedding: float = 0.2,
+        attention: float = 1e-5, label_smoothing: float = 0.0, embedding_loss: str = "l2",
+        attention_loss: str = "thesis"):
+  """VPN's objective: classification, spatial embedding and attention regulariser.
+
+  lambda_1 CE + (1 - lambda_1) L_e + lambda_2 L_a with lambda_1 = 0.8, lambda_2 = 1e-5 (Das'
+  thesis, section 4.4). Terms whose outputs the model does not have are left out: a model
+  without embedding or attention trains with the same config.
+
+  Args:
+    logits: float[B, N].
+    out: with `embedding_visual`, `embedding_pose` float[B, D] and `attention_spatial`
+      float[B, h, w], `attention_temporal` float[B, t], where the model has them.
+    embedding_loss: "l2", the squared distance of l2-normalised embeddings; "kl_visual_pose",
+      "kl_pose_visual" or "kl_both", divergences between their softmaxes, the thesis'
+      comparison; "manhattan", the released code's squared mean of absolute differences.
+    attention_loss: "thesis" for sum(A_S^2) + sum((1 - A_T)^2); "released" for the code's
+      (1 - sum over units)^2, which has no gradient for a softmax.
+  """
+  del params
+  valid = batch["valid"]
+  ce = masked_mean(_per_clip_cross_entropy(logits, batch, label_smoothing), valid)
+  total, parts = classification * ce, {"cross_entropy": ce}
+  if "embedding_visual" in out:
+    distance = masked_mean(
+        embedding_distance(out["embedding_visual"], out["embedding_pose"], embedding_loss), valid)
+    total = total + embedding * distance
+    parts["embedding"] = distance
+  if "attention_spatial" in out or "attention_temporal" in out:
+    penalty = masked_mean(attention_penalty(out, attention_loss), valid)
+    total = total + attention * penalty
+    parts["attention"] = penalty
+  return total, parts
+
+
+def embedding_distance(visual, pose, kind: str):
+  """Distance of the two embeddings float[B, D], per clip float[B]. See `vpn`."""
+  visual, pose = visual.astype(jnp.float32), pose.astype(jnp.float32)
+  if kind == "l2":
+    return jnp.square(_normalise(visual) - _normalise(pose)).sum(-1)
+  if kind == "manhattan":
+    return jnp.square(jnp.abs(visual - pose).sum(-1))
+  log_v, log_p = jax.nn.log_softmax(visual), jax.nn.log_softmax(pose)
+  divergence = lambda a, b: (jnp.exp(a) * (a - b)).sum(-1)
+  if kind == "kl_visual_pose":
+    return divergence(log_v, log_p)
+  if kind == "kl_pose_visual":
+    return divergence(log_p, log_v)
+  if kind == "kl_both":
+    return divergence(log_v, log_p) + divergence(log_p, log_v)
+  raise ValueError(f"unknown embedding_loss {kind!r}; known: l2, manhattan, kl_visual_pose, "
+                   "kl_pose_visual, kl_both")
+
+
+def _normalise(x, epsilon: float = 1e-6):
+  # The epsilon stands inside the root: at zero the gradient of a plain norm is NaN.
+  return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + epsilon)
+
+
+def attention_penalty(out, kind: str):
+  """The attention regulariser per clip, float[B]. See `vpn`."""
+  if kind not in ("thesis", "released"):
+    raise ValueError(f"unknown attention_loss {kind!r}; known: thesis, released")
+  total = 0.0
+  if "attention_spatial" in out:
+    a = out["attention_spatial"].astype(jnp.float32)
+    total += jnp.square(a).sum((1, 2)) if kind == "thesis" else jnp.square(1 - a.sum((1, 2)))
+  if "attention_temporal" in out:
+    a = out["attention_temporal"].astype(jnp.float32)
+    total += jnp.square(1 - a).sum(1) if kind == "thesis" else jnp.square(1 - a.sum(1))
+  return total

@@ -1,0 +1,94 @@
+"""One gradient step and one evaluation step: pure functions, compiled once."""
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from actionjax.training.state import TrainState
+
+
+def apply_masks(params, masks):
+  """`params` with exact zeros where `masks` is False. Scalars True change nothing."""
+  return jax.tree.map(lambda p, m: jnp.where(m, p, jnp.zeros((), p.dtype)), params, masks)
+
+
+def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
+                    ema: float | None) -> Callable:
+  """Builds `train_step(state, batch, scale) -> (state, metrics)`.
+
+  Args:
+    model: linen module, called as `model(batch, train=True) -> (logits, out)`.
+    loss: `loss(logits, out, batch, params) -> (scalar, parts)`.
+    optimiser: an optax transformation over the whole parameter tree.
+    labels: from `optim.frozen_labels`. Frozen parameters get no gradient, and the running
+      statistics of batch norms below a frozen path stay as they are.
+    seed: of the dropout draws; the key of a step is folded from seed and step alone.
+    ema: decay of the averaged parameters, or None.
+
+  The step's `scale` is a float scalar on the update: the reduce-on-plateau factor, an argument
+  because the host decides it.
+  """
+  root = jax.random.key(seed)
+
+  def train_step(state: TrainState, batch, scale):
+    rngs = {"dropout": jax.random.fold_in(root, state.step)}
+
+    def forward(params):
+      params = jax.tree.map(
+          lambda p, label: jax.lax.stop_gradient(p) if label == "frozen" else p, params, labels)
+      (logits, out), updated = model.apply(
+          {"params": params, "batch_stats": state.batch_stats}, batch, train=True,
+          rngs=rngs, mutable=["batch_stats"])
+      value, parts = loss(logits, out, batch, params)
+      return value, (parts, logits, updated.get("batch_stats", {}))
+
+    (value, (parts, logits, batch_stats)), gradients = jax.value_and_grad(
+        forward, has_aux=True)(state.params)
+    gradients = apply_masks(gradients, state.masks)
+    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+    updates = jax.tree.map(lambda u: (u * scale).astype(u.dtype), updates)
+    # Weights are masked after the update too: decay and momentum must not revive a dead filter.
+    params = apply_masks(optax.apply_updates(state.params, updates), state.masks)
+    batch_stats = _keep_frozen_stats(state.batch_stats, batch_stats, labels)
+    average = state.ema
+    if ema is not None:
+      # The average starts short, else it would carry the random initial weights along.
+      decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+      average = jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), state.ema, params)
+    valid = batch["valid"]
+    correct = (jnp.argmax(logits, -1) == batch["label"]) * valid
+    metrics = {"loss": value, "top1": correct.sum() / jnp.maximum(valid.sum(), 1),
+               "gradient_norm": optax.global_norm(gradients), **parts}
+    if "unreadable" in batch:
+      metrics["unreadable"] = batch["unreadable"].sum()
+    return TrainState(state.step + 1, params, batch_stats, opt_state, state.masks,
+                      average), metrics
+
+  return train_step
+
+
+def _keep_frozen_stats(old, new, labels):
+  """New running statistics, but the old ones below modules whose parameters are all frozen."""
+  if not isinstance(new, dict):
+    return new
+  kept = {}
+  for key, value in new.items():
+    below = labels.get(key) if isinstance(labels, dict) else None
+    if below is not None and set(jax.tree.leaves(below)) == {"frozen"}:
+      kept[key] = old[key]
+    elif isinstance(value, dict):
+      kept[key] = _keep_frozen_stats(old[key], value, below)
+    else:
+      kept[key] = value
+  return kept
+
+
+def make_eval_step(model) -> Callable:
+  """Builds `eval_step(variables, batch) -> probabilities float32[B, num_classes]`."""
+
+  def eval_step(variables, batch):
+    logits, _ = model.apply(variables, batch, train=False)
+    return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+
+  return eval_step

@@ -1,0 +1,1 @@
+"""The shipped configs: `--config=configs/NAME.py`."""
