@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -179,10 +180,17 @@ def plugin(package: str, name: str, attribute: str, path: str):
 
 
 def define_flag() -> flags.FlagHolder:
-  """Defines `--config`; read it after `parse_flags`."""
+  """Defines `--config`; read it with `given` after `parse_flags`."""
   return config_flags.DEFINE_config_file(
       "config", None, "Config file, FILE.py[:ARGUMENT]; --config.KEY=VALUE changes a value.",
       lock_config=True)
+
+
+def given(flag: flags.FlagHolder) -> ConfigDict:
+  """The parsed `--config`. Raises UserError where it was left out."""
+  if flag.value is None:
+    raise UserError("--config=FILE.py is missing, for example --config=configs/quickstart.py")
+  return flag.value
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -191,16 +199,13 @@ def parse_flags(argv: list[str]) -> list[str]:
   Raises:
     UserError: no such config file, an unknown key, or a value of another type.
   """
-  flag_names = {name for argument in argv[1:] if argument.startswith("--")
-                for name in (argument[2:].split("=")[0],)}
-  if "config" in flags.FLAGS and "config" not in flag_names and not (
-      flag_names & {"help", "helpfull", "helpshort"}):
-    raise UserError("--config=FILE.py is missing, for example --config=configs/quickstart.py")
   argv = _join_config_argument(argv)
   resolved = []
   for argument in argv:
     if argument.startswith("--config="):
       path, colon, arg = argument.removeprefix("--config=").partition(":")
+      # Called once more by the flag itself, which would bury the file's own words.
+      load(f"{path}{colon}{arg}")
       argument = f"--config={find_file(path)}{colon}{arg}"
     resolved.append(argument)
   try:
@@ -209,7 +214,9 @@ def parse_flags(argv: list[str]) -> list[str]:
     raise
   except (AttributeError, KeyError, IndexError) as error:
     overrides = [a for a in resolved if a.startswith("--config.")]
-    raise UserError(f"unknown config key {error} among {' '.join(overrides) or resolved[1:]}"
+    # ml_collections wraps the key in quotes, sometimes twice, and adds guesses of its own.
+    key = re.search(r"[\w.\[\]]+", str(error)).group()
+    raise UserError(f"unknown config key {key!r} among {' '.join(overrides) or resolved[1:]}"
                     ) from error
   except (flags.Error, TypeError, ValueError) as error:
     raise UserError(str(error).splitlines()[0]) from error

@@ -20,7 +20,7 @@ def main() -> None:
   # JAX is imported late, so that a wrong flag is answered at once.
   from actionjax import distributed, recipe
   distributed.initialise(DISTRIBUTED.value)
-  config = CONFIG.value
+  config = configuration.given(CONFIG)
   recipe.plan(config)
   workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
   metrics = recipe.run(config, workdir)

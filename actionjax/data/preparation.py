@@ -75,11 +75,15 @@ def _encode_one(name: str, options: dict, folder: pathlib.Path, raw) -> str:
   if record["clip_id"] != raw.clip_id:
     raise ValueError(f"{name}: clip {raw.clip_id} was encoded as {record['clip_id']}")
   from actionjax.data import tfds_dataset  # imports TFDS, which a finished dataset needs not
-  data = tfds_dataset.features().serialize_example(record)
+  data = records.canonical(tfds_dataset.features().serialize_example(record))
   path = _staged_path(folder, raw.clip_id)
   temporary = path.with_suffix(f".{os.getpid()}.tmp")
-  temporary.write_bytes(data + zlib.crc32(data).to_bytes(4, "little"))
-  os.replace(temporary, path)
+  try:
+    temporary.write_bytes(data + zlib.crc32(data).to_bytes(4, "little"))
+    os.replace(temporary, path)
+  except OSError as error:
+    temporary.unlink(missing_ok=True)
+    raise OSError(error.errno, error.strerror, str(folder)) from None
   return raw.clip_id
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import threading
+import zlib
 
 import numpy as np
 
@@ -28,7 +29,7 @@ INFO_FILE = "info.json"
 INDEX_FILE = "index.npz"
 
 # name -> (dtype, shape); None is a length that varies from clip to clip. Arrays with
-# one such length or none are stored as lists of numbers, the others as raw bytes.
+# one such length or none are stored as lists of numbers, the others as compressed bytes.
 ARRAYS = {
     "frame_to_original": (np.float32, (2, 3)),
     "boxes": (np.float32, (None, 4)),
@@ -63,8 +64,9 @@ def features():
   import tensorflow_datasets as tfds
 
   def array(dtype, shape):
-    # TFDS can restore several unknown lengths only for tensors stored as bytes.
-    encoding = "bytes" if shape.count(None) > 1 else "none"
+    # TFDS restores several unknown lengths only of tensors stored as bytes, and (4.9.10)
+    # the shape of an empty one only if those are compressed.
+    encoding = "zlib" if shape.count(None) > 1 else "none"
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=encoding)
 
   return tfds.features.FeaturesDict({
@@ -212,6 +214,14 @@ def _example_class():
   return message_factory.GetMessageClass(pool.FindMessageTypeByName("actionjax.Example"))
 
 
+def canonical(data: bytes) -> bytes:
+  """A serialized tf.train.Example with its fields in one fixed order.
+
+  Protocol buffers write a map in an order that differs from process to process.
+  """
+  return _example_class().FromString(data).SerializeToString(deterministic=True)
+
+
 def parse(data: bytes) -> dict:
   """One record from its serialized tf.train.Example.
 
@@ -227,7 +237,8 @@ def parse(data: bytes) -> dict:
     record[name] = feature[name].int64_list.value[0]
   for name, (dtype, shape) in ARRAYS.items():
     if shape.count(None) > 1:
-      value = np.frombuffer(bytearray(feature[f"{name}/value"].bytes_list.value[0]), dtype)
+      value = zlib.decompress(feature[f"{name}/value"].bytes_list.value[0])
+      value = np.frombuffer(bytearray(value), dtype)
       record[name] = value.reshape(feature[f"{name}/shape"].int64_list.value)
     else:
       value = np.array(feature[name].float_list.value, dtype)

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from actionjax.data import records
-from actionjax.errors import UnreadableClipError
 from actionjax.skeletons import Layout
 
 
@@ -126,7 +125,7 @@ def decode_frames(record: dict, picks: np.ndarray) -> dict[int, np.ndarray]:
   """Decodes the picked frames, and only those, each once.
 
   Args:
-    record: see `records`; colour or depth frames.
+    record: see `records`; colour or depth frames, encoded or as arrays.
     picks: int[T] frame indices, repeats allowed.
 
   Returns:
@@ -137,7 +136,9 @@ def decode_frames(record: dict, picks: np.ndarray) -> dict[int, np.ndarray]:
   """
   frames = {}
   for pick in np.unique(picks):
-    frame = records.decode_frame(record["frames"][pick])
+    frame = record["frames"][pick]
+    if isinstance(frame, bytes):
+      frame = records.decode_frame(frame, f"frame {pick} of clip {record['clip_id']}")
     if frame.dtype == np.uint16:
       frame = depth_to_grey(frame, record["depth_range"])
     frames[int(pick)] = frame

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from actionjax.data import pipeline
+from actionjax.models import layers
 from actionjax.training import sharding, steps
 
 
@@ -58,14 +59,13 @@ def make_view_step(model, views: ViewConfig):
   eval_step = steps.make_eval_step(model)
   combine = jnp.mean if views.aggregate == "mean" else jnp.max
 
-  @jax.jit
   def view_step(variables, batch):
     size = batch["label"].shape[0]
     merged = {key: batch[key].reshape(-1, *batch[key].shape[2:]) for key in model.inputs}
     probabilities = eval_step(variables, merged)
     return combine(probabilities.reshape(size, views.count, -1), axis=1)
 
-  return view_step
+  return jax.jit(view_step, compiler_options=layers.compiler_options())
 
 
 def evaluate(view_step, variables, clips: pipeline.Clips, config: pipeline.DataConfig,

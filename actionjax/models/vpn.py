@@ -210,7 +210,7 @@ class Model(nn.Module):
           self.layout, self.pose, self.attention, self.coupler, self.embedding,
           self.embedding_features, self.attention_width, self.normalise, name="vpn")(
               feature_map, batch["pose3d"], batch["pose_score"], train=train)
-    # The classifier's input is the global mean, so the maps are concatenated on channels.
+    # The classifier reads the global mean, so several maps are concatenated on channels.
     logits, features = ClassificationHead(self.num_classes, self.dropout, name="head")(
         jnp.concatenate(maps, -1), train=train)
     return logits, {**endpoints, **out, "feature_map": feature_map, "features": features}

@@ -13,9 +13,10 @@ from actionjax import configuration, console, models
 from actionjax.data import builders, pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
+from actionjax.models import layers
 from actionjax.steps.context import Context
-from actionjax.training import (checkpoint, initialise, loop, losses, optim, sharding,
-                                state as states, steps)
+from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding, steps
+from actionjax.training import state as states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +187,8 @@ def run(config: Config, context: Context) -> dict:
   train_step = jax.jit(
       steps.make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=context.seed,
                             ema=config.ema),
-      donate_argnums=0, out_shardings=(sharding.replicated(mesh), None))
+      donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
+      compiler_options=layers.compiler_options())
 
   description = describe(config, parsed)
   checkpoints = checkpoint.TrainingCheckpoints(context.directory / "checkpoints", description)

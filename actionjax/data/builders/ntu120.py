@@ -1,0 +1,60 @@
+"""NTU RGB+D 120 (Liu et al., TPAMI 2020): 114,480 clips, 120 actions, 106 subjects.
+
+What can be known without data: classes, joint layout, protocols; configs build and are
+shape-checked on it. Reading the official `.skeleton` and `_rgb.avi` files is not part of this
+module yet, and `find` says so. Request the data at rose1.ntu.edu.sg.
+"""
+from actionjax.data import protocols
+from actionjax.errors import RawDataError
+
+VERSION = "1.0.0"
+LAYOUT = "kinect_v2_25"
+MODALITY = "colour"
+FPS = 30.0
+VARIANTS = {"cropped": {}}
+NEEDS_RAW = True
+
+# In the order of the file names' A001 ... A120.
+CLASS_NAMES = tuple("""
+drink_water eat_meal brush_teeth brush_hair drop pick_up throw sit_down stand_up clapping
+reading writing tear_up_paper put_on_jacket take_off_jacket put_on_shoe take_off_shoe
+put_on_glasses take_off_glasses put_on_hat take_off_hat cheer_up hand_waving kicking_something
+reach_into_pocket hopping jump_up phone_call play_with_phone type_on_keyboard point_finger
+taking_selfie check_time rub_hands nod_head shake_head wipe_face salute put_palms_together
+cross_hands sneeze_cough staggering falling_down headache chest_pain back_pain neck_pain vomiting
+fan_self punch_slap kicking pushing pat_on_back point_at_person hugging giving_object
+touch_pocket shaking_hands walking_towards walking_apart
+put_on_headphone take_off_headphone shoot_at_basket bounce_ball tennis_bat_swing juggle_table_tennis
+hush flick_hair thumb_up thumb_down make_ok_sign make_victory_sign staple_book counting_money
+cutting_nails cutting_paper snap_fingers open_bottle sniff squat_down toss_coin fold_paper
+ball_up_paper play_magic_cube apply_cream_on_face apply_cream_on_hand put_on_bag take_off_bag
+put_object_into_bag take_object_out_of_bag open_box move_heavy_objects shake_fist
+throw_up_cap hands_up cross_arms arm_circles arm_swings run_on_spot butt_kicks cross_toe_touch
+side_kick yawn stretch_oneself blow_nose hit_with_object wield_knife knock_over grab_stuff
+shoot_with_gun step_on_foot high_five cheers_and_drink carry_object take_photo follow whisper
+exchange_things support_somebody rock_paper_scissors
+""".split())
+
+# The official training subjects of the cross-subject protocol (53 of 106).
+TRAIN_SUBJECTS = (
+    1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38,
+    45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86,
+    89, 91, 92, 93, 94, 95, 97, 98, 100, 103)
+
+PROTOCOLS = {
+    "cross_subject": protocols.cross_subject(TRAIN_SUBJECTS),
+    # Even setups train, odd ones test.
+    "cross_setup": protocols.cross_setup(range(2, 33, 2)),
+}
+
+
+def find(raw_dir, **variant):
+  """Refuses: the official files are not read yet."""
+  del variant
+  raise RawDataError(f"{raw_dir}: reading the raw files of NTU RGB+D 120 is not supported yet; "
+                     "its configs can be built and shape-checked")
+
+
+def encode(raw, **variant):
+  """Never reached: `find` lists nothing."""
+  raise RawDataError("reading the raw files of NTU RGB+D 120 is not supported yet")

@@ -1,0 +1,98 @@
+"""PyTorch's names and array layouts, for the importers of its checkpoints."""
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from actionjax.errors import UserError
+
+# Our leaf name -> PyTorch's, for batch norm.
+BATCH_NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def read_torch(path: str) -> dict[str, np.ndarray]:
+  """The arrays of a `.pth` file by name, without running any code it may hold.
+
+  A file whose top level is a dict with `state_dict` (or `model_state_dict`) gives that;
+  a leading `module.` (data-parallel training) is dropped from names.
+
+  Raises:
+    UserError: PyTorch is not installed; the file cannot be read or holds no arrays.
+  """
+  try:
+    import torch
+  except ImportError:
+    raise UserError(f"{path}: reading PyTorch files needs PyTorch: pip install torch") from None
+  try:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+  except Exception as e:  # Missing, truncated, not a checkpoint, or one with pickled code.
+    raise UserError(f"{path}: cannot be read as PyTorch weights ({_first_line(e)})") from e
+  if isinstance(content, Mapping):
+    for key in ("state_dict", "model_state_dict"):
+      if isinstance(content.get(key), Mapping):
+        content = content[key]
+        break
+  state = {}
+  if isinstance(content, Mapping):
+    for name, value in content.items():
+      if isinstance(value, torch.Tensor):
+        value = value.float() if value.dtype == torch.bfloat16 else value
+        state[name.removeprefix("module.")] = value.numpy()
+  if not state:
+    raise UserError(f"{path}: holds no named arrays")
+  return state
+
+
+def _first_line(error):
+  return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def to_ours(name: str, value: np.ndarray) -> np.ndarray:
+  """Brings an array into the layout of our leaf `name`.
+
+  A `kernel` is [O,I,...] there and [...,I,O] here (convolutions of any dimension, dense
+  layers); everything else is the same.
+  """
+  if name == "kernel":
+    return np.moveaxis(value, (0, 1), (-1, -2))
+  return value
+
+
+def fill(template: Any, state: Mapping[str, np.ndarray], rename: Callable[[tuple[str, ...]], str],
+         what: str, ignored: Iterable[str] = ()) -> Any:
+  """Fills a tree of variables from a PyTorch state, whole or not at all.
+
+  Args:
+    template: nested dicts with leaves that have shape and dtype (`jax.eval_shape`).
+    state: PyTorch's arrays by name.
+    rename: from a leaf's path in the template, ("params", ..., "kernel"), to its name
+      in the state.
+    what: names file and network in error messages.
+    ignored: names of the state that need not be used.
+
+  Returns:
+    The template's tree with NumPy arrays of its shapes and dtypes.
+
+  Raises:
+    UserError: names that are missing, left over, or of the wrong shape; all of them.
+  """
+  paths, tree = jax.tree_util.tree_flatten_with_path(template)
+  used, missing, wrong, leaves = set(), [], [], []
+  for keys, leaf in paths:
+    path = tuple(key.key for key in keys)
+    name = rename(path)
+    used.add(name)
+    if name not in state:
+      missing.append(name)
+      continue
+    value = to_ours(path[-1], np.asarray(state[name]))
+    if value.shape != leaf.shape:
+      wrong.append(f"{name} {np.shape(state[name])} becomes {value.shape}, wanted {leaf.shape}")
+    leaves.append(value.astype(leaf.dtype))
+  left = sorted(set(state) - used - set(ignored))
+  problems = [f"{title}: {', '.join(names)}" for title, names in (
+      ("missing", missing), ("left over", left), ("wrong shape", wrong)) if names]
+  if problems:
+    raise UserError(f"{what}: {'; '.join(problems)}")
+  return jax.tree_util.tree_unflatten(tree, leaves)

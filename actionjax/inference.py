@@ -1,0 +1,108 @@
+"""A trained model that classifies clips, from its checkpoint alone."""
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from actionjax import models, skeletons
+from actionjax.data import pipeline
+from actionjax.errors import UserError
+from actionjax.evaluators import classification
+from actionjax.steps.train import parse_data
+from actionjax.models import layers
+from actionjax.training import checkpoint
+
+
+@dataclasses.dataclass
+class Recogniser:
+  """A model with its preprocessing.
+
+  Attributes:
+    model: the linen module; variables: its {"params", "batch_stats"}.
+    class_names: of its N classes.
+    layout: joint layout that its skeletons must have.
+    data: how clips are sampled, cropped and resized; see `pipeline.DataConfig`.
+    views: how many views of a clip are averaged.
+  """
+  model: Any
+  variables: dict
+  class_names: Sequence[str]
+  layout: skeletons.Layout
+  data: pipeline.DataConfig
+  views: classification.ViewConfig
+
+  def __post_init__(self):
+    self._transform = pipeline.ClipTransform(self.data, views=self.views.temporal,
+                                             crops=self.views.crops)
+    self._step = classification.make_view_step(self.model, self.views)
+    self._forward = jax.jit(lambda v, b: self.model.apply(v, b, train=False),
+                            compiler_options=layers.compiler_options())
+
+  def __call__(self, clip: dict) -> np.ndarray:
+    """Class probabilities of one clip.
+
+    Args:
+      clip: a record of a prepared dataset (`dataset[i]`), or arrays: `frames` uint8[T,H,W,3]
+        in RGB or uint16[T,H,W] depth in millimetres (with `depth_range`, its near and far
+        end), `pose3d` float[M,T,J,3] in metres and optionally `pose_score` [M,T,J], `boxes`
+        [T,4]; what the model does not read may be missing.
+
+    Returns:
+      float32[N].
+
+    Raises:
+      UserError: something that the model reads is missing, or has another shape.
+    """
+    row = self._transform.test(self._complete(clip))
+    batch = {key: value[None] for key, value in row.items()}
+    return np.asarray(self._step(self.variables, batch))[0]
+
+  def outputs(self, clip: dict) -> tuple[np.ndarray, dict]:
+    """Logits float32[V,N] and every intermediate `out` of the V views of one clip."""
+    row = self._transform.test(self._complete(clip))
+    batch = {key: row[key] for key in self.model.inputs}
+    return jax.device_get(self._forward(self.variables, batch))
+
+  def network_inputs(self, clip: dict) -> dict:
+    """What the network sees of a clip: `video` uint8[V,T,h,w,C], `pose3d` [V,M,t,J,3], ..."""
+    row = self._transform.test(self._complete(clip))
+    return {key: row[key] for key in pipeline.model_inputs(self.data)}
+
+  def _complete(self, clip: dict) -> dict:
+    """Checks a clip and fills in what may be left out."""
+    clip = {"label": 0, "clip_id": "clip", "boxes": np.zeros((0, 4), np.float32),
+            "depth_range": np.zeros(2, np.float32), **clip}
+    if self.data.video:
+      if "frames" not in clip or not len(clip["frames"]):
+        raise UserError("the clip has no frames, which this model reads")
+    if self.data.pose:
+      if "pose3d" not in clip:
+        raise UserError("the clip has no pose3d, which this model reads")
+      pose = np.asarray(clip["pose3d"], np.float32)
+      if pose.ndim != 4 or pose.shape[2:] != (self.layout.num_joints, 3):
+        raise UserError(f"pose3d has shape {pose.shape}; this model reads [M, T, "
+                        f"{self.layout.num_joints}, 3] in the layout {self.layout.name}")
+      given = clip.get("pose_score")
+      finite = np.isfinite(pose).all(-1)
+      clip["pose_score"] = np.where(finite, 1.0 if given is None else given, 0).astype(np.float32)
+      clip["pose3d"] = np.where(clip["pose_score"][..., None] > 0, pose, 0).astype(np.float32)
+    return clip
+
+
+def load(path: str | pathlib.Path) -> Recogniser:
+  """The model of a run's workdir, of one of its steps, or of a model directory.
+
+  Raises:
+    UserError: there is no finished model.
+  """
+  variables, description = checkpoint.load_model(checkpoint.find_model(path))
+  model = models.create(description["model"], num_classes=len(description["class_names"]),
+                        layout=description["layout"], path="the checkpoint's model")
+  return Recogniser(
+      model=model, variables=variables, class_names=tuple(description["class_names"]),
+      layout=skeletons.layout(description["layout"]),
+      data=parse_data(description["data"], "the checkpoint's data"),
+      views=classification.ViewConfig(**description["views"]))
