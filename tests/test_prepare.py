@@ -182,17 +182,16 @@ def test_other_raw_files_replace_the_dataset_when_finished(tmp_path, monkeypatch
   monkeypatch.undo()
   lines = []
   assert prepare(raw, data, report=lines.append)["clips"] == 5
-  assert "differ from those of" in lines[0] and "going on: 1 of 5" in lines[2]
+  assert "was made from other raw files" in lines[0] and "going on: 1 of 5" in lines[2]
 
 
 def test_fingerprint_tells_names_and_sizes(tmp_path):
-  import pathlib as p
   raw = raw_utd.write(tmp_path / "raw", CLIPS[:2])
   first = preparation.fingerprint(utd_mhad.find(str(raw)))
   assert first == preparation.fingerprint(utd_mhad.find(str(raw))[::-1])
   assert first == preparation.fingerprint(
       utd_mhad.find(str(raw_utd.zipped(raw, tmp_path / "zips"))))
-  file = p.Path(raw) / "Depth/a1_s1_t1_depth.mat"
+  file = raw / "Depth/a1_s1_t1_depth.mat"
   file.write_bytes(file.read_bytes() + b"\0")
   assert first != preparation.fingerprint(utd_mhad.find(str(raw)))
 

@@ -112,3 +112,11 @@ def test_mistakes():
   for wrong in (1.0, -0.1, 3):
     with pytest.raises(UserError, match="not a fraction"):
       protocols.split(index, protocol, "fit", validation=wrong)
+
+
+def test_protocols_by_name():
+  from actionjax.data import builders
+  builder = builders.load("utd_mhad")
+  assert builders.protocol(builder, "cross_subject") is builder.PROTOCOLS["cross_subject"]
+  with pytest.raises(UserError, match="unknown protocol 'cv' of utd_mhad; known: cross_subject"):
+    builders.protocol(builder, "cv")

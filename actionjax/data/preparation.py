@@ -214,9 +214,13 @@ def _report_counts(summary: dict, report) -> None:
                        break_on_hyphens=False))
 
 
+def _say(line: str) -> None:
+  print(line, flush=True)  # at once, into a pipe or a log too
+
+
 def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = None,
             variant: str | None = None, workers: int | None = None,
-            report=functools.partial(print, flush=True)) -> dict:
+            report=_say) -> dict:
   """Prepares one variant of a dataset, or finds that there is nothing to do.
 
   Interrupted at any point, even killed, it goes on from the clips already encoded. The
@@ -260,7 +264,7 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
   done = clips is not None and (ready is None or ready["key"] != key)
   if done:
     if ready is not None:
-      report(f"the raw files differ from those of {place}: preparing it anew")
+      report(f"{place} was made from other raw files: preparing it anew")
     with _lock(place.parent):
       _prepare(module, dataset, variant, clips, raw, key, place, workers, report)
   else:

@@ -1,6 +1,7 @@
 """A model's parameters, FLOPs and output shapes, from shapes alone."""
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.linen import summary as flax_summary
 
@@ -20,7 +21,8 @@ def table(model: nn.Module, data: pipeline.DataConfig, *, depth: int = 2,
     depth: levels of modules to list.
     batch_size: of the shapes shown; FLOPs are divided by it.
   """
-  batch = pipeline.batch_spec(data, batch_size)
+  batch = {key: jnp.zeros(spec.shape, spec.dtype)
+           for key, spec in pipeline.batch_spec(data, batch_size).items()}
   rows = flax_summary._get_module_table(
       model, depth=depth, show_repeated=False, compute_flops=True, compute_vjp_flops=False)(
           {"params": jax.random.key(0), "dropout": jax.random.key(0)}, batch, train=False)
@@ -46,7 +48,7 @@ def parameters(model: nn.Module, data: pipeline.DataConfig) -> int:
   batch = pipeline.batch_spec(data, 1)
   keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
   variables = jax.eval_shape(lambda: model.init(
-      keys, {k: jax.numpy.zeros(s.shape, s.dtype) for k, s in batch.items()}, train=False))
+      keys, {k: jnp.zeros(s.shape, s.dtype) for k, s in batch.items()}, train=False))
   return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(variables["params"]))
 
 

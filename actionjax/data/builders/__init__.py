@@ -46,3 +46,11 @@ def variant(builder, name: str | None) -> str:
     raise UserError(f"unknown variant {name!r} of {builder.__name__.rpartition('.')[2]}; "
                     f"known: {', '.join(builder.VARIANTS)}")
   return name
+
+
+def protocol(builder, name: str):
+  """A protocol of a builder by name. Raises UserError with the known ones."""
+  if name not in builder.PROTOCOLS:
+    raise UserError(f"unknown protocol {name!r} of {builder.__name__.rpartition('.')[2]}; "
+                    f"known: {', '.join(builder.PROTOCOLS)}")
+  return builder.PROTOCOLS[name]
