@@ -36,7 +36,8 @@ setup(
     ],
     extras_require={
         "test": ["pytest>=8", "hypothesis>=6", "nbclient>=0.10", "nbformat>=5.10",
-                 "ipykernel>=6"],
+                 "ipykernel>=6", "setuptools>=68",
+                 "wheel>=0.43"],
         "analysis": ["scikit-learn>=1.5", "scikit-image>=0.24"],
         "torch": ["torch>=2.4"],
         "pose": ["onnxruntime>=1.19"],

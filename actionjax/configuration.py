@@ -88,12 +88,24 @@ def arguments(arg: str | None, **defaults) -> Any:
     elif isinstance(default, str):
       values[key] = text
     else:
-      try:
-        values[key] = type(default)(ast.literal_eval(text))
-      except (ValueError, SyntaxError, TypeError):
-        raise UserError(f"config argument {item!r}: {text!r} is no "
-                        f"{type(default).__name__}") from None
+      values[key] = _typed(text, type(default), item)
   return FrozenConfigDict(values)
+
+
+def _typed(text: str, kind: type, item: str) -> Any:
+  """The value of a config argument; nothing is rounded or guessed."""
+  try:
+    # "false" as well as "False": `--config.KEY=false` takes both too.
+    value = ast.literal_eval(text.title() if text in ("true", "false") else text)
+  except (ValueError, SyntaxError):
+    value = None
+  if kind is bool and type(value) is int and value in (0, 1):
+    value = bool(value)
+  elif kind is float and type(value) is int:
+    value = float(value)
+  if type(value) is not kind:
+    raise UserError(f"config argument {item!r}: {text!r} is no {kind.__name__}")
+  return value
 
 
 def to_dict(section: Any) -> Any:

@@ -11,8 +11,8 @@ from actionjax import models, skeletons
 from actionjax.data import pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
-from actionjax.steps.train import parse_data
 from actionjax.models import layers
+from actionjax.steps.train import parse_data
 from actionjax.training import checkpoint
 
 

@@ -82,9 +82,10 @@ def test_mistakes_are_named(fields, word):
 def test_a_small_i3d_learns_in_a_few_steps():
   x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, 4, 16, 16, 3)), jnp.float32)
   labels = jnp.array([0, 1, 0, 1])
-  model, head = I3D(width=0.125, final_endpoint="Mixed_3b"), ClassificationHead(2, dropout=0.0)
+  model, head = I3D(width=0.125, final_endpoint="Conv3d_2c_3x3"), ClassificationHead(2, dropout=0.0)
   (features, _), variables = jax.jit(
-      lambda x: model.init_with_output(jax.random.key(0), x, train=False))(x)
+      lambda key, x: model.init_with_output(key, x, train=False))(
+          jax.random.key(0, impl="rbg"), x)
   params = {"model": variables["params"],
             "head": head.init(jax.random.key(1), features, train=False)["params"]}
 

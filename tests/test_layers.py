@@ -1,5 +1,8 @@
 """Convolution, pooling and normalisation against direct XLA operations and NumPy."""
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -215,3 +218,33 @@ def test_convolution_benchmark_reports_every_kernel_and_the_sum(capsys):
   assert [row["kernel"] for row in rows] == [k[0] for k in convolutions.KERNELS] + ["sum"]
   assert rows[-1]["ours"] == pytest.approx(sum(row["ours"] for row in rows[:-1]))
   assert "ours/direct" in capsys.readouterr().out
+
+
+_SHARDED = """
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from actionjax.models import layers
+mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+sharding = NamedSharding(mesh, PartitionSpec("data"))
+x = jax.random.normal(jax.random.key(0), (8, 4, 6, 6, 8))
+kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 8, 8))
+def loss(x, kernel):
+  y = layers.conv3d(x, kernel, (1, 2, 2), lowering="decomposed")
+  return (layers.max_pool(y, (2, 1, 1), lowering="decomposed") ** 2).sum()
+step = jax.jit(jax.grad(loss, (0, 1)))
+text = step.lower(jax.device_put(x, sharding), kernel).compile().as_text()
+for moved in ("all-gather(", "all-to-all(", "collective-permute("):
+  assert moved not in text, moved
+for one, four in zip(step(x, kernel), step(jax.device_put(x, sharding), kernel)):
+  assert float(abs(one - four).max()) <= 1e-5 * float(abs(one).max())
+print("agree")
+"""
+
+
+@pytest.mark.slow
+def test_a_sharded_batch_stays_on_its_devices():
+  environment = {**os.environ, "JAX_PLATFORMS": "cpu",
+                 "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+  result = subprocess.run([sys.executable, "-c", _SHARDED], env=environment, text=True,
+                          capture_output=True, timeout=300, check=False)
+  assert result.stdout.strip() == "agree", result.stderr

@@ -21,7 +21,8 @@ def _shapes(model, shape):
 
 
 def _init(model, x, seed=0):
-  return jax.jit(lambda x: model.init(jax.random.key(seed), x, train=False))(x)
+  key = jax.random.key(seed, impl="rbg")  # compiles ten times as fast as the default
+  return jax.jit(lambda key, x: model.init(key, x, train=False))(key, x)
 
 
 def _count(model, shape):

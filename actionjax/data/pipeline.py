@@ -5,18 +5,17 @@ random draws included. A process reads its contiguous rows of each batch; the po
 step and nothing else, so that a run goes on with the same batches on another number of
 processes, threads or workers.
 """
-import ctypes
 import dataclasses
-import signal
-import sys
+import functools
+import os
 
 import grain
 import jax
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data import builders, protocols, records, sampling, transforms
-from actionjax.errors import UnreadableClipError, UserError
+from actionjax.data import builders, protocols, records, sampling, transforms, workers
+from actionjax.errors import UnreadableClipError
 
 CROPS = {"centre": ((0.5, 0.5),),
          # Action Machine's three: top left, centre, bottom right (section 4.1).
@@ -220,10 +219,7 @@ def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
   """
   builder = builders.load(config.dataset)
   dataset = records.open_dataset(data_dir, config.dataset, config.variant)
-  if config.protocol not in builder.PROTOCOLS:
-    raise UserError(f"dataset {config.dataset} has no protocol {config.protocol!r}; "
-                    f"known: {', '.join(builder.PROTOCOLS)}")
-  rows = protocols.split(dataset.index, builder.PROTOCOLS[config.protocol], part,
+  rows = protocols.split(dataset.index, builders.protocol(builder, config.protocol), part,
                          validation=config.validation)
   return Clips(dataset, np.asarray(rows))
 
@@ -342,12 +338,12 @@ def _iterate(batches, config: DataConfig, step: int):
       if not config.workers else grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
   if config.workers:
     dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers),
-                                  worker_init_fn=_start_worker)
+                                  worker_init_fn=functools.partial(
+                                      _start_worker, parent=os.getpid()))
   return iter(dataset)
 
 
-def _start_worker(index: int, count: int) -> None:
-  """Makes a loader process end with its parent: after SIGKILL it would live on."""
+def _start_worker(index: int, count: int, *, parent: int) -> None:
+  """Makes a loader process end with the one that trains: after SIGKILL it would live on."""
   del index, count
-  if sys.platform == "linux":
-    ctypes.CDLL("libc.so.6", use_errno=True).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+  workers.die_with_parent(parent)

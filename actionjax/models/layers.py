@@ -29,8 +29,8 @@ def compiler_options() -> dict[str, str]:
   """Options for `jax.jit(..., compiler_options=...)` under which networks run fast.
 
   On CPU, XLA gives each 2D convolution to a library (YNNPACK) that runs it on a
-  single thread; without it they use all cores, and a training step takes about
-  half the time on two. Elsewhere, and with an XLA that does not know the option,
+  single thread; without it they use all cores, and take up to half as long on two
+  that are free. Elsewhere, and with an XLA that does not know the option,
   there is nothing to set: the result is empty.
   """
   return dict(_compiler_options(jax.default_backend()))
@@ -311,8 +311,8 @@ def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int] | None 
   """Maximum over windows (t, h, w) of [B,T,H,W,C]; padding counts as minus infinity.
 
   "direct" is XLA's reduce-window. On CPU its gradient scatters one window at a time;
-  "decomposed" takes maxima of shifted views, axis after axis, six to twenty times as
-  fast in a training step. Values are equal. Gradients are too, except among equal
+  "decomposed" takes maxima of shifted views, axis after axis, four to twenty times as
+  fast forward and backward. Values are equal. Gradients are too, except among equal
   largest values: "direct" gives all to the first, "decomposed" shares it between
   them (halving at each comparison). After a ReLU most ties are zeros, whose gradient
   the ReLU stops either way.

@@ -59,9 +59,13 @@ class GraphBackbone(nn.Module):
 
   @nn.compact
   def __call__(self, pose, present, *, train: bool):
-    """pose float[B,M,T,J,3], body-centred; present float[B,M] -> h* float[B,D]."""
+    """pose float[B,M,T,J,3], body-centred; present bool[B,M] -> h* float[B,D]."""
     b, m, t, j, c = pose.shape
-    norm = lambda x, name: nn.BatchNorm(use_running_average=not train, momentum=0.9, name=name)(x)
+    # Absent persons are zeros that must not enter the statistics of those who are there (one
+    # person alone needs no mask; a batch without anybody keeps its zeros).
+    counted = None if m == 1 else (present | ~present.any()).reshape(b * m, 1, 1, 1)
+    norm = lambda x, name: nn.BatchNorm(use_running_average=not train, momentum=0.9, name=name)(
+        x, mask=counted)
     drop = lambda rate, x: nn.Dropout(rate, deterministic=not train)(x)
     x = pose.reshape(b * m, t, j, c).astype(jnp.float32)
 
@@ -96,7 +100,7 @@ class GraphBackbone(nn.Module):
     for i, width in enumerate(self.dense):
       x = drop(self.dropout, nn.relu(nn.Dense(width, name=f"dense{i}")(x)))
     # A clip without any person keeps the network's answer to an all-zero skeleton.
-    absent = (present == 0) & present.any(1, keepdims=True)
+    absent = ~present & present.any(1, keepdims=True)
     return jnp.where(absent[..., None], -jnp.inf, x).max(1)
 
 
@@ -114,10 +118,11 @@ class RecurrentBackbone(nn.Module):
 
   @nn.compact
   def __call__(self, pose, present, *, train: bool):
-    """pose float[B,M,T,J,3], present float[B,M] (unused: absent persons are zeros) -> [B,D]."""
+    """pose float[B,M,T,J,3], present bool[B,M] (unused: absent persons are zeros) -> [B,D]."""
     del present, train
     b, m, t, j, c = pose.shape
     x = pose.transpose(0, 2, 1, 3, 4).reshape(b, t, m * j * c).astype(jnp.float32)
     for i in range(self.depth):
-      x = nn.RNN(nn.OptimizedLSTMCell(self.units), name=f"lstm{i}")(x)
+      # The parameters are the cell's, so it carries the name.
+      x = nn.RNN(nn.OptimizedLSTMCell(self.units, name=f"lstm{i}"))(x)
     return x.reshape(b, -1)

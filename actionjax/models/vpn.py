@@ -30,22 +30,24 @@ class PoseAttention(nn.Module):
   The last layers start at zero, so that every place and time gets the same weight at first.
 
   Attributes:
-    spatial: number of places, h * w.
-    temporal: number of times, t.
+    spatial: number of places, h * w; None for no such scores.
+    temporal: number of times, t; None for no such scores.
     width: of the two tanh layers (spatial, temporal).
   """
-  spatial: int
-  temporal: int
+  spatial: int | None
+  temporal: int | None
   width: tuple[int, int] = (256, 128)
 
   @nn.compact
   def __call__(self, h):
-    zeros = nn.initializers.zeros
-    spatial = nn.Dense(self.spatial, kernel_init=zeros, name="spatial_scores")(
-        nn.tanh(nn.Dense(self.width[0], name="spatial_hidden")(h)))
-    temporal = nn.Dense(self.temporal, kernel_init=zeros, name="temporal_scores")(
-        nn.tanh(nn.Dense(self.width[1], name="temporal_hidden")(h)))
-    return spatial, temporal
+    def scores(name, size, width):
+      if size is None:
+        return None
+      hidden = nn.tanh(nn.Dense(width, name=f"{name}_hidden")(h))
+      return nn.Dense(size, kernel_init=nn.initializers.zeros, name=f"{name}_scores")(hidden)
+
+    return (scores("spatial", self.spatial, self.width[0]),
+            scores("temporal", self.temporal, self.width[1]))
 
 
 class SpatialEmbedding(nn.Module):
@@ -111,14 +113,20 @@ class VPNCoupler(nn.Module):
     frames = {"translate": skeleton_frames.translate, "align": skeleton_frames.align}
     if self.normalise not in frames:
       raise ValueError(f"normalise {self.normalise!r} is neither translate nor align")
+    map32 = feature_map.astype(jnp.float32)
+    if self.attention == "none" and self.embedding == "none":
+      return [map32], {}
     body = frames[self.normalise](pose3d, pose_score, layout)
     present = (pose_score > 0).any((2, 3))
     h_star = _pose_backbone(self.pose, self.layout)(body, present, train=train)
+    # Scores that nothing reads would be decayed and saved all the same; the embedding reads
+    # the spatial ones.
     spatial_scores, temporal_scores = PoseAttention(
-        h * w, t, self.attention_width, name="attention")(h_star)
+        h * w if self.attention in ("both", "spatial") or self.embedding != "none" else None,
+        t if self.attention in ("both", "temporal") else None,
+        self.attention_width, name="attention")(h_star)
 
     out = {"pose_features": h_star}
-    map32 = feature_map.astype(jnp.float32)
     spatial = temporal = jnp.ones((), jnp.float32)
     if self.attention in ("both", "spatial"):
       out["attention_spatial"] = nn.sigmoid(spatial_scores).reshape(b, h, w)

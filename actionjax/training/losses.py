@@ -46,7 +46,7 @@ def vpn(logits, out, batch, params, *, classification: float = 0.8, embedding: f
       float[B, h, w], `attention_temporal` float[B, t], where the model has them.
     embedding_loss: "l2", the squared distance of l2-normalised embeddings; "kl_visual_pose",
       "kl_pose_visual" or "kl_both", divergences between their softmaxes, the thesis'
-      comparison; "manhattan", the released code's squared mean of absolute differences.
+      comparison; "manhattan", the released code's squared sum of absolute differences.
     attention_loss: "thesis" for sum(A_S^2) + sum((1 - A_T)^2); "released" for the code's
       (1 - sum over units)^2, which has no gradient for a softmax.
   """

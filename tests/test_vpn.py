@@ -1,0 +1,315 @@
+"""VPN: its start, its modulation against NumPy, its switches, its persons."""
+import functools
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from actionjax import models, skeletons
+from actionjax.errors import UserError
+from actionjax.models import pose_backbones, vpn
+from actionjax.training import losses
+from actionjax.training.state import path_names
+
+LAYOUT = "kinect_v1_20"
+BACKBONE = dict(name="resnet3d", block="basic", stage_sizes=(1,), width=8, kernels="2d",
+                spatial_strides=(2,), temporal_strides=(2,), stem_pool=())
+POSE = dict(name="gcn", features=8, conv_features=(8,))
+GRID = (2, 4, 4)  # t, h, w of the feature map of BATCH
+
+
+def _batch(size=3, persons=1, frames=4, poses=4, joints=20):
+  rng = np.random.default_rng(0)
+  return {"video": rng.integers(0, 256, (size, frames, 16, 16, 3), np.uint8),
+          "pose3d": rng.normal(size=(size, persons, poses, joints, 3)).astype(np.float32),
+          "pose_score": np.ones((size, persons, poses, joints), np.float32),
+          "label": np.arange(size, dtype=np.int32), "valid": np.ones(size, np.float32)}
+
+
+def _model(**fields):
+  config = dict(name="vpn", backbone=BACKBONE, pose=POSE, embedding_features=8,
+                attention_width=(8, 8)) | fields
+  return models.create(config, num_classes=5, layout=LAYOUT)
+
+
+def _init(model, batch, seed=0):
+  init = jax.jit(lambda b: model.init({"params": jax.random.key(seed)}, b, train=False))
+  return init(batch)
+
+
+def _shapes(model, batch=None):
+  return jax.eval_shape(lambda b: model.init({"params": jax.random.key(0)}, b, train=False),
+                        batch or _batch())
+
+
+@functools.cache
+def _default():
+  """A default model, its variables with random score weights, and its jitted forward."""
+  model = _model()
+  variables = flax.core.unfreeze(_init(model, _batch()))
+  forward = jax.jit(lambda v, b: model.apply(v, b, train=False))
+  return model, variables, forward
+
+
+def _random_scores(variables, seed=1):
+  rng = np.random.default_rng(seed)
+  flat = flax.traverse_util.flatten_dict(variables)
+  for key, value in flat.items():
+    if key[-2] in ("spatial_scores", "temporal_scores"):
+      flat[key] = jnp.asarray(rng.normal(size=value.shape), jnp.float32)
+  return flax.traverse_util.unflatten_dict(flat)
+
+
+COUPLER = dict(attention_width=(8, 8), embedding_features=8)
+
+
+@functools.cache
+def _coupler_variables():
+  batch = _batch()
+  module = vpn.VPNCoupler(LAYOUT, POSE, **COUPLER)
+  return jax.jit(functools.partial(module.init, train=False))(
+      jax.random.key(0), _feature_map(), batch["pose3d"], batch["pose_score"])
+
+
+def _coupler(variables, **fields):
+  """(maps, out) of the coupler alone."""
+  batch = _batch()
+  module = vpn.VPNCoupler(LAYOUT, POSE, **COUPLER, **fields)
+  return module.apply(variables, _feature_map(), batch["pose3d"], batch["pose_score"],
+                      train=False)
+
+
+def _feature_map(size=3, channels=6):
+  return np.random.default_rng(3).normal(size=(size, *GRID, channels)).astype(np.float32)
+
+
+def test_attention_starts_equal():
+  _, variables, forward = _default()
+  batch = _batch()
+  logits, out = forward(variables, batch)
+  t, h, w = GRID
+  assert out["feature_map"].shape[1:4] == GRID
+  np.testing.assert_array_equal(out["attention_spatial"], np.full((3, h, w), 0.5))
+  np.testing.assert_allclose(out["attention_temporal"], np.full((3, t), 1 / t), rtol=1e-6)
+  # g' = A g + g with A = 0.5 / t everywhere, so its mean is that of g times 1 + 0.5 / t.
+  np.testing.assert_allclose(out["features"],
+                             np.mean(out["feature_map"], (1, 2, 3)) * (1 + 0.5 / t), rtol=1e-5)
+  head = variables["params"]["head"]["dense"]
+  np.testing.assert_allclose(logits, out["features"] @ head["kernel"] + head["bias"], atol=1e-5)
+  maps, _ = _coupler(_coupler_variables())
+  np.testing.assert_allclose(maps[0], _feature_map() * (1 + 0.5 / t), rtol=1e-5)
+
+
+def _attention_by_hand(variables, h_star):
+  p = jax.device_get(variables["params"]["attention"])
+  def scores(kind):
+    hidden = np.tanh(h_star @ p[f"{kind}_hidden"]["kernel"] + p[f"{kind}_hidden"]["bias"])
+    return hidden @ p[f"{kind}_scores"]["kernel"] + p[f"{kind}_scores"]["bias"]
+  spatial, temporal = scores("spatial"), scores("temporal")
+  e = np.exp(temporal - temporal.max(-1, keepdims=True))
+  return spatial, 1 / (1 + np.exp(-spatial)), e / e.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("attention, coupler", [
+    ("both", True), ("spatial", True), ("temporal", True), ("none", True), ("both", False)])
+def test_modulation_against_numpy(attention, coupler):
+  g, variables = _feature_map(), _random_scores(_coupler_variables())
+  maps, out = _coupler(variables, attention=attention, coupler=coupler)
+  scores, spatial, temporal = _attention_by_hand(variables, np.asarray(out["pose_features"]))
+  t, h, w = GRID
+  a_s, a_t = spatial.reshape(3, 1, h, w, 1), temporal.reshape(3, t, 1, 1, 1)
+  expected = {("both", True): [a_s * a_t * g + g], ("spatial", True): [a_s * g + g],
+              ("temporal", True): [a_t * g + g], ("none", True): [g],
+              ("both", False): [a_s * g + g, a_t * g + g]}[attention, coupler]
+  assert len(maps) == len(expected)
+  for found, by_hand in zip(maps, expected):
+    np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-5)
+  assert ("attention_spatial" in out) == (attention in ("both", "spatial"))
+  assert ("attention_temporal" in out) == (attention in ("both", "temporal"))
+  # The embedding: linear maps of the unmodulated map summed over time, and of the scores.
+  e = jax.device_get(variables["params"]["embedding"])
+  np.testing.assert_allclose(
+      out["embedding_visual"],
+      g.sum(1).reshape(3, -1) @ e["visual"]["kernel"] + e["visual"]["bias"], atol=1e-4)
+  np.testing.assert_allclose(out["embedding_pose"],
+                             scores @ e["pose"]["kernel"] + e["pose"]["bias"], atol=1e-4)
+
+
+def _names(**fields):
+  return set(path_names(_shapes(_model(**fields))))
+
+
+def _below(names, *prefixes):
+  return {n for n in names if n.partition("/")[2].startswith(prefixes)}
+
+
+def test_every_switch_removes_its_parameters_and_no_others():
+  full = _names()
+  assert _below(full, "vpn/embedding/visual") and _below(full, "vpn/pose_backbone/graph")
+  assert full - _names(embedding="none") == _below(full, "vpn/embedding/")
+  assert full - _names(pose=dict(name="none")) == _below(full, "vpn/")
+  for attention in ("spatial", "temporal"):
+    off = "temporal" if attention == "spatial" else "spatial"
+    # The spatial scores stay with the embedding, which reads them.
+    gone = _below(full, f"vpn/attention/{off}") if off == "temporal" else set()
+    assert full - _names(attention=attention) == gone
+    assert full - _names(attention=attention, embedding="none") == (
+        _below(full, "vpn/embedding/", f"vpn/attention/{off}"))
+  # Without any attention the pose still reaches the loss through the embedding...
+  assert full - _names(attention="none") == _below(full, "vpn/attention/temporal")
+  # ...and without both nothing reads it.
+  assert full - _names(attention="none", embedding="none") == _below(full, "vpn/")
+  for fields in (dict(coupler=False), dict(normalise="align")):
+    assert _names(**fields) == full
+
+
+def test_uncoupled_maps_are_classified_together():
+  head = _shapes(_model(coupler=False))["params"]["head"]["dense"]["kernel"]
+  assert head.shape == (2 * 8, 5)
+
+
+def test_without_pose_it_is_the_plain_backbone():
+  model, full, forward = _default()
+  plain = _model(pose=dict(name="none"))
+  batch = _batch()
+  assert plain.inputs == ("video",) and model.inputs == ("video", "pose3d", "pose_score")
+  variables = {kind: {k: v for k, v in tree.items() if k != "vpn"} for kind, tree in full.items()}
+  logits, out = plain.apply(variables, {"video": batch["video"]}, train=False)
+  _, with_pose = forward(full, batch)
+  np.testing.assert_allclose(out["feature_map"], with_pose["feature_map"], atol=1e-6)
+  features = np.mean(out["feature_map"], (1, 2, 3))
+  head = full["params"]["head"]["dense"]
+  np.testing.assert_allclose(logits, features @ head["kernel"] + head["bias"], atol=1e-5)
+
+
+def _body(persons=2, seed=0):
+  rng = np.random.default_rng(seed)
+  return (rng.normal(size=(3, persons, 4, 20, 3)).astype(np.float32),
+          np.ones((3, persons), bool))
+
+
+def test_persons_are_an_unordered_set():
+  body, present = _body(3)
+  present[1, 2] = present[2, 1] = False
+  module = pose_backbones.GraphBackbone(LAYOUT, features=8, conv_features=(8,))
+  variables = module.init(jax.random.key(0), body, present, train=False)
+  h = module.apply(variables, body, present, train=False)
+  order = [2, 0, 1]
+  np.testing.assert_array_equal(
+      h, module.apply(variables, body[:, order], present[:, order], train=False))
+
+
+def test_absent_persons_change_nothing():
+  model, variables, forward = _default()
+  variables = _random_scores(variables)
+  one = _batch()
+  two = dict(one, pose3d=np.concatenate([one["pose3d"], 0 * one["pose3d"]], 1),
+             pose_score=np.concatenate([one["pose_score"], 0 * one["pose_score"]], 1))
+  np.testing.assert_allclose(forward(variables, two)[0], forward(variables, one)[0], atol=1e-6)
+  # In training too: the batch norms' statistics are those of the persons who are there.
+  train = jax.jit(lambda b: model.apply(variables, b, train=True, mutable=["batch_stats"],
+                                        rngs={"dropout": jax.random.key(1)}))
+  (logits_one, _), stats_one = train(one)
+  (logits_two, _), stats_two = train(two)
+  np.testing.assert_allclose(logits_two, logits_one, atol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), stats_two, stats_one)
+
+
+def test_clips_without_anybody_are_finite():
+  model, variables, _ = _default()
+  for persons in (1, 2):
+    batch = _batch(persons=persons)
+    empty = dict(batch, pose3d=0 * batch["pose3d"], pose_score=0 * batch["pose_score"])
+    (logits, _), updated = model.apply(variables, empty, train=True, mutable=["batch_stats"],
+                                       rngs={"dropout": jax.random.key(1)})
+    assert np.isfinite(logits).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updated))
+
+
+def test_gradient_of_the_whole_loss_at_the_start_is_finite():
+  # At the start the scores, and with them the pose's embedding, are exactly zero.
+  model, variables, _ = _default()
+  batch = _batch()
+
+  @jax.jit
+  def gradient(params):
+    def loss(params):
+      (logits, out), _ = model.apply({**variables, "params": params}, batch, train=True,
+                                     mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+      return losses.vpn(logits, out, batch, params)[0]
+    return jax.grad(loss)(params)
+
+  found = gradient(variables["params"])
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+  assert np.abs(found["vpn"]["attention"]["spatial_scores"]["kernel"]).max() > 0
+  assert np.abs(found["vpn"]["attention"]["temporal_scores"]["kernel"]).max() > 0
+
+
+def test_recurrent_pose_backbone():
+  model = _model(pose=dict(name="lstm", units=6, depth=2))
+  shapes = _shapes(model)["params"]["vpn"]["pose_backbone"]
+  assert set(shapes) == {"lstm0", "lstm1"}
+  batch = _batch()
+  _, out = jax.eval_shape(lambda b: model.init_with_output(
+      {"params": jax.random.key(0)}, b, train=False)[0], batch)
+  assert out["pose_features"].shape == (3, 4 * 6)  # all hidden states of the last
+  module = pose_backbones.RecurrentBackbone(units=6, depth=1)
+  body, present = _body(1)
+  variables = module.init(jax.random.key(0), body, present, train=False)
+  found = module.apply(variables, body, present, train=False).reshape(3, 4, 6)
+  # Causal: a later pose changes no earlier state.
+  changed = body.copy()
+  changed[:, :, 2] += 1
+  other = module.apply(variables, changed, present, train=False).reshape(3, 4, 6)
+  np.testing.assert_array_equal(found[:, :2], other[:, :2])
+  assert np.abs(found[:, 2:] - other[:, 2:]).min() > 0
+
+
+def test_graph_layer_against_numpy():
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, 3, 5, 4)).astype(np.float32)
+  for shared in (False, True):
+    layer = pose_backbones.PerStepDense(6, shared)
+    variables = layer.init(jax.random.key(0), x)
+    kernel, bias = (np.asarray(variables["params"][k]) for k in ("kernel", "bias"))
+    assert kernel.shape == ((1 if shared else 3), 4, 6)
+    expected = np.stack([x[:, t] @ kernel[0 if shared else t] + bias[0 if shared else t]
+                         for t in range(3)], 1)
+    np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
+    # Each step's kernel has the variance of a layer of its own (fan-in 4).
+  many = pose_backbones.PerStepDense(256).init(jax.random.key(0), np.zeros((1, 8, 1, 64)))
+  np.testing.assert_allclose(np.asarray(many["params"]["kernel"]).std((1, 2)), 64**-0.5, rtol=0.03)
+
+
+def test_released_variant():
+  model = _model(**vpn.RELEASED)
+  batch = _batch(poses=16)
+  shapes = _shapes(model, batch)["params"]["vpn"]
+  pose = shapes["pose_backbone"]
+  # Two filters: 2 x 3 coordinates to 64 features for each of 16 poses, then xyz beside them.
+  assert pose["graph"]["kernel"].shape == (16, 6, 64) and "skip" not in pose
+  assert pose["conv0"]["kernel"].shape == (3, 3, 67, 64)
+  assert pose["dense0"]["kernel"].shape[1] == 256 and pose["dense1"]["kernel"].shape == (256, 128)
+  t, h, w = GRID
+  assert shapes["attention"]["spatial_hidden"]["kernel"].shape == (128, 256)
+  assert shapes["embedding"]["visual"]["kernel"].shape == (t * h * w * 8, 256)
+  assert shapes["embedding"]["pose"]["kernel"].shape == (h * w, 256)
+
+
+def test_wrong_shapes_and_names_are_named():
+  with pytest.raises(ValueError, match="skeletons have 25 joints, layout kinect_v1_20 has 20"):
+    _shapes(_model(), _batch(joints=25))
+  for fields, message in ((dict(attention="all"), "attention 'all' is none of"),
+                          (dict(normalise="no"), "normalise 'no' is neither"),
+                          (dict(embedding="own"), "embedding 'own' is none of"),
+                          (dict(pose=dict(name="cnn")), "pose backbone 'cnn' is neither"),
+                          (dict(pose=dict(POSE, skip="add")), "skip 'add' is neither"),
+                          (dict(pose=dict(POSE, fetures=3)), "has no key 'fetures'"),
+                          (dict(backbone=dict(BACKBONE, wdth=3)), "has no key 'wdth'")):
+    with pytest.raises(ValueError, match=message):
+      _shapes(_model(**fields))
+  with pytest.raises(UserError, match="config.model has no key 'atention'"):
+    _model(atention="none")
+  assert skeletons.layout(LAYOUT).num_joints == 20
