@@ -34,25 +34,46 @@ def run(main, parser=None) -> None:
     except BrokenPipeError:  # as in `... | head`: nobody reads on
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(1)
-    except OSError as error:
-      if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+      if not _is_disk_full(error):
         raise
-      where = f" at {error.filename}" if error.filename else ""
-      _fail(f"no space left on the disk{where}; free some and run the same command again")
+      where = f" at {error.filename}" if getattr(error, "filename", None) else ""
+      _fail(f"no space left on the disk{where}; free some and run the same command again: it "
+            "goes on from what was saved", at_once=True)
     except KeyboardInterrupt:
       _fail("interrupted; the same command goes on where it stopped", 130)
 
   app.run(guarded, flags_parser=parse if parser else app.parse_flags_with_usage)
 
 
-def _fail(message: str, status: int = 1) -> None:
+def _fail(message: str, status: int = 1, *, at_once: bool = False) -> None:
   sys.stdout.flush()
-  print(f"error: {message}", file=sys.stderr)
+  print(f"error: {message}", file=sys.stderr, flush=True)
+  if at_once:
+    # Writers that failed in the background would each tell their story again at exit.
+    os._exit(status)
   sys.exit(status)
 
 
+def _is_disk_full(error: BaseException | None) -> bool:
+  """Whether an error, or one that it came from, says that a disk is full.
+
+  TensorStore, below Orbax, raises ValueErrors whose text holds the system's error number.
+  """
+  while error is not None:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+      return True
+    if any(f"os_error_code='{number}'" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
+
+
 def quiet_libraries() -> None:
-  """Keeps TensorFlow Datasets' and OpenCV's own chatter out of a command's output."""
+  """Keeps other libraries' chatter out of a command's output.
+
+  Orbax logs with tracebacks what it raises as well.
+  """
   os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
   from absl import logging
-  logging.set_verbosity(logging.ERROR)
+  logging.set_verbosity(logging.FATAL)

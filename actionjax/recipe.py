@@ -137,14 +137,21 @@ def _claim(workdir: pathlib.Path, config: Mapping) -> None:
   file = workdir / "config.json"
   if file.exists():
     there = json.loads(file.read_text())
-    # Where the data lies may change between runs; what is computed from it may not.
-    strip = lambda c: {key: value for key, value in c.items() if key != "data_dir"}
-    if strip(there) != strip(text):
-      changed = ", ".join(sorted(_differences(strip(there), strip(text)))[:5])
+    there, here = _identity(there), _identity(text)
+    if there != here:
+      changed = ", ".join(sorted(_differences(there, here))[:5])
       raise UserError(f"{workdir} holds a run of another config (it differs in {changed}); "
                       "give another --workdir, or delete this one")
     return
   write_json(file, text)
+
+
+def _identity(config):
+  """A config without what may change between runs: where data lies, and who loads it."""
+  if isinstance(config, dict):
+    return {key: _identity(value) for key, value in config.items()
+            if key not in ("data_dir", "threads", "workers")}
+  return [_identity(value) for value in config] if isinstance(config, list) else config
 
 
 def _differences(a, b, path: str = "config") -> set[str]:

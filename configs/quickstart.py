@@ -21,7 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
       dataset="synthetic_actions", variant="tiny" if args.tiny else "small",
       protocol="cross_subject", validation=0.1, flip=0.0,
       video=dict(num_frames=frames, size=size, crop=0.9, margin=0.1, scale_jitter=0.1),
-      pose=dict(num_poses=8 if args.tiny else 16, turn=15.0)))
+      pose=dict(num_poses=8 if args.tiny else 16, turn=15.0), threads=4, workers=0))
   config.batch_size = 8 if args.tiny else 16
   width = 8 if args.tiny else 24
   common = dict(name="vpn", backbone=dict(

@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
     video.update(num_frames=16, size=(56, 56))
   config.data = ConfigDict(dict(
       dataset="utd_mhad", protocol="cross_subject", validation=0.1, video=video,
-      pose=dict(num_poses=20, turn=15.0)))
+      pose=dict(num_poses=20, turn=15.0), threads=4, workers=0))
   config.batch_size = 16
   config.ema = 0.99
   common = dict(name="vpn", dropout=0.5, dtype="float32" if args.cpu else "bfloat16")

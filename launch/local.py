@@ -2,15 +2,21 @@
 
   python launch/local.py --processes=2 -- python -m actionjax.main --config=configs/quickstart.py
 
-Each process computes a share of every batch. When one fails, the others are ended.
+Each process computes a share of every batch. When one fails, or this one is killed, the others
+are ended.
 """
 import argparse
+import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+
+from actionjax.data.workers import die_with_parent
+
+GRACE = 10.0  # seconds between asking the others to end and ending them
 
 
 def free_port() -> int:
@@ -23,10 +29,11 @@ def free_port() -> int:
 def launch(processes: int, command: list[str]) -> int:
   """Runs the command `processes` times side by side; returns the first failure's status or 0."""
   address = f"127.0.0.1:{free_port()}"
+  bind = functools.partial(die_with_parent, os.getpid()) if sys.platform == "linux" else None
   children = [
       subprocess.Popen(command, env=os.environ | {
           "ACTIONJAX_COORDINATOR": address, "ACTIONJAX_PROCESSES": str(processes),
-          "ACTIONJAX_PROCESS": str(process)})
+          "ACTIONJAX_PROCESS": str(process)}, preexec_fn=bind)
       for process in range(processes)]
 
   def forward(number, frame):
@@ -36,9 +43,13 @@ def launch(processes: int, command: list[str]) -> int:
 
   signal.signal(signal.SIGTERM, forward)
   signal.signal(signal.SIGINT, forward)
-  status = 0
+  status, deadline = 0, None
   running = list(children)
   while running:
+    if deadline is not None and time.monotonic() > deadline:
+      # Waiting for the one that failed, they do not hear.
+      for other in running:
+        other.kill()
     for child in list(running):
       code = child.poll()
       if code is None:
@@ -46,6 +57,7 @@ def launch(processes: int, command: list[str]) -> int:
       running.remove(child)
       if code and not status:
         status = code if code > 0 else 128 - code
+        deadline = time.monotonic() + GRACE
         for other in running:
           other.terminate()
     time.sleep(0.1)

@@ -1,6 +1,11 @@
 """Shared fixtures: where real data lies, and a small generated dataset."""
+import json
 import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -22,3 +27,100 @@ def tiny_data_dir(tmp_path_factory) -> str:
   directory = tmp_path_factory.mktemp("data")
   preparation.prepare("synthetic_actions", data_dir=str(directory), variant="tiny", workers=2)
   return str(directory)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+  """Compiles with few optimisations: for tests whose time is all compilation."""
+  import jax
+  before = jax.config.read("jax_disable_most_optimizations")
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", before)
+
+
+class Runs:
+  """Starts commands on the small config as processes, and watches them."""
+
+  def __init__(self, data_dir: str, cache: pathlib.Path):
+    self.data_dir = data_dir
+    self.environment = os.environ | {
+        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        # A program that was compiled once is loaded by the later processes, bit by bit the same.
+        "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    self._sessions = []
+
+  def start(self, workdir: pathlib.Path, argument: str, *, prefix=(), more=()):
+    """The command as a process, leader of a session of its own; output goes to a file."""
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    with workdir.with_suffix(".log").open("a") as log:
+      process = subprocess.Popen(
+          [*prefix, sys.executable, "-m", "actionjax.main", f"--workdir={workdir}",
+           f"--config={ROOT / 'tests' / 'small_config.py'}:{argument}",
+           f"--config.data_dir={self.data_dir}", *more],
+          cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+    self._sessions.append(process)
+    return process
+
+  def finish(self, workdir: pathlib.Path, argument: str, **kwargs) -> dict:
+    """Runs to the end; returns metrics.json."""
+    process = self.start(workdir, argument, **kwargs)
+    assert process.wait(timeout=300) == 0, self.log(workdir)
+    return json.loads((workdir / "metrics.json").read_text())
+
+  @staticmethod
+  def log(workdir: pathlib.Path) -> str:
+    """What the processes of a workdir printed."""
+    return workdir.with_suffix(".log").read_text()
+
+  @classmethod
+  def rows(cls, workdir: pathlib.Path, step: str) -> list[dict]:
+    """The metrics that a step has written so far."""
+    from actionjax.training import metrics
+    found = [row for path in workdir.glob(f"*_{step}/metrics.jsonl") for row in metrics.read(path)]
+    return [row for row in found if "loss" in row]
+
+  def wait_for(self, process, workdir, step: str, at: int) -> None:
+    """Returns when a training step has got as far as `at`; fails where the process ends first."""
+    deadline = time.monotonic() + 240
+    while not any(row["step"] >= at for row in self.rows(workdir, step)):
+      assert process.poll() is None and time.monotonic() < deadline, self.log(workdir)
+      time.sleep(0.002)
+
+  @staticmethod
+  def alive(session: int) -> list[int]:
+    """Living processes of a session, by their ids."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+      try:
+        fields = (entry / "stat").read_text().rpartition(")")[2].split()
+      except OSError:
+        continue
+      if int(fields[3]) == session and fields[0] != "Z":
+        found.append(int(entry.name))
+    return found
+
+  def assert_gone(self, process, within: float = 30) -> None:
+    """No process of the session is left."""
+    deadline = time.monotonic() + within
+    while left := self.alive(process.pid):
+      assert time.monotonic() < deadline, f"processes {left} outlived the run"
+      time.sleep(0.05)
+
+  def close(self) -> None:
+    """Ends what a failed test left behind."""
+    for process in self._sessions:
+      for pid in self.alive(process.pid):
+        os.kill(pid, signal.SIGKILL)
+      process.wait()
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_data_dir, tmp_path_factory):
+  """Real processes of the command; see `Runs`."""
+  if sys.platform != "linux":
+    pytest.skip("looks for processes in /proc")
+  runs = Runs(tiny_data_dir, tmp_path_factory.getbasetemp() / "compilations")
+  yield runs
+  runs.close()

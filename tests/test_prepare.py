@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-import raw_utd
+from tests import raw_utd
 
 from actionjax.data import builders, preparation, records, workers
 from actionjax.data.builders import utd_mhad

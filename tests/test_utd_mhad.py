@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-import raw_utd
+from tests import raw_utd
 import scipy.io
 
 from actionjax import skeletons

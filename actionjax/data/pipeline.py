@@ -12,6 +12,7 @@ import os
 import grain
 import jax
 import numpy as np
+from absl import flags
 
 from actionjax import skeletons
 from actionjax.data import builders, protocols, records, sampling, transforms, workers
@@ -337,6 +338,9 @@ def _iterate(batches, config: DataConfig, step: int):
       grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
       if not config.workers else grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
   if config.workers:
+    # Grain reads absl's flags when it starts processes; outside a command nobody parsed them.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
     dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers),
                                   worker_init_fn=functools.partial(
                                       _start_worker, parent=os.getpid()))

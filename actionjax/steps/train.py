@@ -224,7 +224,9 @@ def initialise_variables(parsed: Parsed, seed: int, mesh) -> dict:
     batch = {name: jnp.zeros(s.shape, s.dtype) for name, s in spec.items()}
     return parsed.model.init({"params": key, "dropout": key}, batch, train=False)
 
-  return jax.jit(init, out_shardings=sharding.replicated(mesh))(jax.random.key(seed))
+  # Runs once: compiling hundreds of random draws well would take longer than drawing them.
+  return jax.jit(init, out_shardings=sharding.replicated(mesh),
+                 compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(seed))
 
 
 def _validator(config: Config, parsed: Parsed, context: Context):

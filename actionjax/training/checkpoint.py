@@ -4,13 +4,14 @@ Both describe themselves: beside the arrays lies a JSON document with the model'
 config, class names, joint layout and preprocessing, so that a model loads without its config.
 """
 import dataclasses
+import json
 import pathlib
 
 import jax
 import orbax.checkpoint as ocp
 
 from actionjax.errors import UserError
-from actionjax.training.state import TrainState
+from actionjax.training.state import TrainState, path_names
 
 
 @dataclasses.dataclass
@@ -48,7 +49,7 @@ class TrainingCheckpoints:
 
   def _open(self, kind: str) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
-        self._directory / kind, item_names=("state", "progress", "description"),
+        self._directory / kind, item_handlers=_handlers("state", "progress", "description"),
         options=ocp.CheckpointManagerOptions(
             max_to_keep=1, create=True, cleanup_tmp_directories=True,
             enable_async_checkpointing=True))
@@ -61,6 +62,9 @@ class TrainingCheckpoints:
     # already written; the bits are the same, so the file stands.
     if step in manager.all_steps():
       return
+    if kind == "last":
+      # Its progress names the step of `best`, which therefore has to be on disk before it.
+      self._managers["best"].wait_until_finished()
     manager.save(step, args=ocp.args.Composite(
         state=ocp.args.StandardSave(_as_tree(state)),
         progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
@@ -85,9 +89,13 @@ class TrainingCheckpoints:
     """
     manager = self._managers[kind]
     step = manager.latest_step()
+    tree = _as_tree(abstract)
+    difference = _difference(_tree_metadata(manager, step, "state"), tree)
     try:
+      if difference:
+        raise ValueError(difference)
       restored = manager.restore(step, args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(_as_tree(abstract)),
+          state=ocp.args.StandardRestore(tree),
           progress=ocp.args.JsonRestore()))
     except (ValueError, KeyError) as error:
       raise UserError(
@@ -121,7 +129,7 @@ def save_model(directory: pathlib.Path, variables, description: dict) -> None:
   """Writes a finished, self-describing model; nothing half-written carries its name."""
   directory = directory.resolve()
   with ocp.CheckpointManager(
-      directory, item_names=("variables", "description"),
+      directory, item_handlers=_handlers("variables", "description"),
       options=ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True,
                                            enable_async_checkpointing=False)) as manager:
     for step in manager.all_steps():
@@ -147,11 +155,12 @@ def find_model(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def load_description(directory: pathlib.Path) -> dict:
-  """The JSON document beside a model."""
-  with ocp.CheckpointManager(directory.resolve(),
-                             item_names=("variables", "description")) as manager:
-    return manager.restore(0, args=ocp.args.Composite(
-        description=ocp.args.JsonRestore()))["description"]
+  """The JSON document beside a model.
+
+  Read without Orbax, whose managers wait for all processes of a run: the first one, which alone
+  draws the reports, would wait for ever.
+  """
+  return json.loads((directory / "0" / "description" / "metadata").read_text())
 
 
 def load_model(directory: pathlib.Path, sharding=None) -> tuple[dict, dict]:
@@ -162,14 +171,43 @@ def load_model(directory: pathlib.Path, sharding=None) -> tuple[dict, dict]:
   """
   directory = directory.resolve()
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with ocp.CheckpointManager(directory, item_names=("variables", "description")) as manager:
-    metadata = manager.item_metadata(0)["variables"]
+  with ocp.CheckpointManager(directory,
+                             item_handlers=_handlers("variables", "description")) as manager:
     abstract = jax.tree.map(
-        lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), metadata.tree
-        if hasattr(metadata, "tree") else metadata)
+        lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding),
+        _tree_metadata(manager, 0, "variables"))
     restored = manager.restore(0, args=ocp.args.Composite(
         variables=ocp.args.StandardRestore(abstract), description=ocp.args.JsonRestore()))
   return restored["variables"], restored["description"]
+
+
+def _handlers(arrays: str, *documents: str) -> dict:
+  """How items are stored. Without these, Orbax gives no metadata of what it did not write."""
+  return {arrays: ocp.StandardCheckpointHandler(),
+          **{name: ocp.JsonCheckpointHandler() for name in documents}}
+
+
+def _tree_metadata(manager: ocp.CheckpointManager, step: int, item: str):
+  """Shapes and types of a saved item, as a tree."""
+  metadata = manager.item_metadata(step)[item]
+  return metadata.tree if hasattr(metadata, "tree") else metadata
+
+
+def _difference(saved, wanted: dict) -> str:
+  """The first parameter or statistic that two states do not share; "" where there is none.
+
+  Orbax finds them too, but then leaves half-finished reads behind that complain on stderr.
+  """
+  for collection in ("params", "batch_stats"):
+    here, there = (dict(zip(path_names(tree[collection]), jax.tree.leaves(tree[collection])))
+                   for tree in (wanted, saved))
+    for name in sorted({*here, *there}):
+      if name not in there or name not in here:
+        return f"{collection}/{name} is only in the {'model' if name in here else 'checkpoint'}"
+      if tuple(here[name].shape) != tuple(there[name].shape):
+        return (f"{collection}/{name} has shape {tuple(there[name].shape)} there and "
+                f"{tuple(here[name].shape)} here")
+  return ""
 
 
 def _first_line(error: Exception) -> str:

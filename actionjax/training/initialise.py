@@ -19,7 +19,8 @@ class InitFrom:
     include: regular expressions of the paths to load (matched from the start of
       "backbone/..."); empty loads all that fits.
     exclude: of paths to leave out.
-    rename: pairs (pattern, replacement) applied to the source's paths, as `re.sub`.
+    rename: pairs (pattern, replacement) applied to the source's paths, as `re.sub`, before the
+      other patterns; like them, without the collection ("params/", "batch_stats/").
     strict: every parameter included must be found in the source.
   """
   source: str
@@ -71,9 +72,10 @@ def load_into(variables: Mapping, source: Mapping, config: InitFrom) -> tuple[di
   """
   offered = {}
   for name, leaf in zip(path_names(source), jax.tree.leaves(source)):
+    collection, _, path = name.partition("/")
     for pattern, replacement in config.rename:
-      name = re.sub(pattern, replacement, name)
-    offered[name] = leaf
+      path = re.sub(pattern, replacement, path)
+    offered[f"{collection}/{path}"] = leaf
   wanted = lambda name: (
       (not config.include or any(re.match(p, _inside(name)) for p in config.include))
       and not any(re.match(p, _inside(name)) for p in config.exclude))

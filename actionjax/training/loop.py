@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 import pathlib
 import signal
 import sys
@@ -21,7 +22,7 @@ from actionjax.training.state import TrainState
 
 
 class TrainingDiverged(UserError):
-  """The loss is no longer finite."""
+  """The loss or its gradient is no longer finite."""
 
 
 class Stopped(SystemExit):
@@ -67,7 +68,8 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
     The state after `total_steps`, and the loop's progress.
 
   Raises:
-    TrainingDiverged: the loss became NaN or infinite; names the step and the last checkpoint.
+    TrainingDiverged: the loss or its gradient became NaN or infinite; names the step and the
+      last checkpoint.
     Stopped: SIGTERM or SIGINT came; the state was saved.
   """
   progress = checkpoint.Progress()
@@ -80,6 +82,7 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
   writer = MetricWriter(directory, step=start) if jax.process_index() == 0 else None
   meter = _Meter(start, config.total_steps, batch_size)
   pending: list[tuple[int, dict]] = []
+  asked = False
   feed = _prefetch(batches(step), mesh) if step < config.total_steps else None
   with _StopRequest() as stop:
     try:
@@ -96,6 +99,8 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
             checkpoints.save("best", state, progress)
           checkpoints.save("last", state, progress)
         if step == config.total_steps:
+          if asked or stop.asked:
+            raise Stopped(f"stopped on request at step {step}; run the same command to go on")
           break
 
         batch = meter.time_waiting(feed)
@@ -103,10 +108,11 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
         step += 1
         pending.append((step, metrics))
         logs = step % config.log_every == 0 or step == config.total_steps
-        stops = stop.requested(step) and step < config.total_steps
+        asked = stop.requested(step)
+        stops = asked and step < config.total_steps
         saves = stops or step % config.checkpoint_every == 0 or step == config.total_steps
         if logs or saves or _validation_due(step, config, progress, validate):
-          # Nothing is validated or saved before its losses were seen to be finite.
+          # Nothing is validated or saved before it was seen to be finite.
           row = _collect(pending, checkpoints)
           pending = []
           if logs and writer:
@@ -155,15 +161,18 @@ def _judge(progress: checkpoint.Progress, result: dict, config: LoopConfig, opti
 
 
 def _collect(pending, checkpoints) -> dict:
-  """Mean of the metrics since the last call; raises at the first loss that is not finite."""
+  """Mean of the metrics since the last call; raises at the first that is not finite."""
   fetched = [(step, jax.device_get(metrics)) for step, metrics in pending]
   for step, metrics in fetched:
-    if not math.isfinite(metrics["loss"]):
+    # A gradient that is not finite has spoilt the weights, though only the next loss shows it.
+    name = next((n for n in ("loss", "gradient_norm") if not math.isfinite(metrics[n])), None)
+    if name:
       checkpoints.wait()
       last = checkpoints.latest()
       good = "none was saved yet" if last is None else f"step {last} in {checkpoints.path('last')}"
       raise TrainingDiverged(
-          f"the loss became {float(metrics['loss'])} at step {step}; last good checkpoint: "
+          f"the {name.replace('_', ' ')} became {float(metrics[name])} at step {step}; "
+          f"last good checkpoint: "
           f"{good}. Lower config.optim.learning_rate or set config.optim.clip_norm")
   return {key: float(np.mean([metrics[key] for _, metrics in fetched]))
           for key in fetched[0][1]}
@@ -181,16 +190,21 @@ def _prefetch(batches: Iterator[dict], mesh, depth: int = 2) -> Iterator[dict]:
 
 
 class _StopRequest:
-  """Turns SIGTERM and SIGINT into a flag that the loop reads between steps."""
+  """Turns SIGTERM and SIGINT into a flag that the loop reads between steps.
+
+  Of several processes, SIGTERM belongs to JAX's own handler: it tells all of them, and they
+  agree on the step.
+  """
 
   def __init__(self):
+    self._alone = jax.process_count() == 1
     self._asked = False
     self._raises = False
     self._old = {}
 
   def __enter__(self):
     try:
-      for number in (signal.SIGTERM, signal.SIGINT):
+      for number in (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,):
         self._old[number] = signal.signal(number, self._ask)
     except ValueError:
       pass  # Not the main thread (a notebook's kernel thread): the caller handles signals.
@@ -205,7 +219,9 @@ class _StopRequest:
     if self._asked and number == signal.SIGINT:
       raise KeyboardInterrupt
     self._asked = True
-    if self._raises:
+    if not self._alone:
+      os.kill(os.getpid(), signal.SIGTERM)
+    elif self._raises:
       raise Stopped("stopped on request; run the same command to go on")
 
   @contextlib.contextmanager
@@ -214,15 +230,22 @@ class _StopRequest:
 
     One process only; several must stop at the same step and wait for the next.
     """
-    self._raises = jax.process_count() == 1
+    self._raises = self._alone
     try:
+      if self.asked:
+        raise Stopped("stopped on request; run the same command to go on")
       yield
     finally:
       self._raises = False
 
+  @property
+  def asked(self) -> bool:
+    """Whether this process, the only one, was asked to stop."""
+    return self._alone and self._asked
+
   def requested(self, step: int) -> bool:
     """Whether to stop now; all processes of a run agree on the step."""
-    if jax.process_count() == 1:
+    if self._alone:
       return self._asked
     from jax.experimental import multihost_utils
     return multihost_utils.reached_preemption_sync_point(step)

@@ -59,7 +59,7 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
     valid = batch["valid"]
     correct = (jnp.argmax(logits, -1) == batch["label"]) * valid
     metrics = {"loss": value, "top1": correct.sum() / jnp.maximum(valid.sum(), 1),
-               "gradient_norm": optax.global_norm(gradients), **parts}
+               "gradient_norm": optax.tree.norm(gradients), **parts}
     if "unreadable" in batch:
       metrics["unreadable"] = batch["unreadable"].sum()
     return TrainState(state.step + 1, params, batch_stats, opt_state, state.masks,

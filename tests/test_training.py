@@ -1,0 +1,499 @@
+"""Training: the step, the loop, starting points, devices."""
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from actionjax.errors import UserError
+from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding, steps
+from actionjax.training import metrics as metric_files
+from actionjax.training import state as states
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+class Toy(nn.Module):
+  """Two blocks, as far as freezing is concerned a backbone and a head."""
+  width: int = 8
+  dropout: float = 0.2
+
+  @nn.compact
+  def __call__(self, batch, *, train):
+    x = batch["x"]
+    for name in ("backbone", "neck"):
+      x = Block(self.width, name=name)(x, train=train)
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return nn.Dense(3, name="head")(x), {}
+
+
+class Block(nn.Module):
+  width: int
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = nn.Dense(self.width, name="dense")(x)
+    return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x))
+
+
+def _batch(step=0, size=8):
+  rng = np.random.default_rng(step)
+  label = rng.integers(0, 3, size).astype(np.int32)
+  x = rng.normal(size=(size, 6)) + np.eye(6)[label] * 2
+  return {"x": x.astype(np.float32), "label": label, "valid": np.ones(size, np.float32)}
+
+
+def _batches(step):
+  while True:
+    yield _batch(step)
+    step += 1
+
+
+def _setup(config=None, *, freeze=(), ema=None, total=20, model=None):
+  """(state, jitted train step, number of traces so far)."""
+  model = model or Toy()
+  variables = model.init(jax.random.key(0), _batch(), train=False)
+  labels = optim.frozen_labels(variables["params"], freeze)
+  optimiser = optim.make(config or optim.OptimConfig(learning_rate=1e-2), total, labels)
+  step = steps.make_train_step(model, losses.cross_entropy, optimiser, labels, seed=1, ema=ema)
+  traces = []
+
+  def traced(state, batch, scale):
+    traces.append(1)
+    return step(state, batch, scale)
+
+  replicated = sharding.replicated(sharding.make_mesh())
+  state = jax.jit(functools.partial(states.create, optimiser=optimiser, ema=ema is not None),
+                  out_shardings=replicated)(variables)
+  return state, jax.jit(traced, out_shardings=(replicated, None)), traces
+
+
+def _run(state, train_step, count, fixed=False, scale=1.0):
+  history = []
+  for i in range(count):
+    state, metrics = train_step(state, _batch(0 if fixed else i), np.float32(scale))
+    history.append(jax.device_get(metrics))
+  return state, history
+
+
+def test_loss_falls_in_ten_steps():
+  _, history = _run(*_setup()[:2], 10, fixed=True)
+  assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+  assert {"loss", "top1", "gradient_norm"} <= set(history[0])
+
+
+def test_a_step_depends_on_seed_and_step_alone():
+  state, train_step, _ = _setup()
+  (a, _), (b, _) = _run(state, train_step, 4), _run(state, train_step, 4)
+  assert states.digest(jax.device_get(a.variables())) == states.digest(
+      jax.device_get(b.variables()))
+  # Dropout draws anew at each step: the same batch, the same weights, another loss.
+  later = state.replace(step=state.step + 1)
+  first, second = (float(train_step(s, _batch(), np.float32(1))[1]["loss"])
+                   for s in (state, later))
+  assert first != second
+
+
+def test_compiles_once():
+  state, train_step, traces = _setup()
+  mesh = sharding.make_mesh()
+  for i, scale in enumerate((1.0, 1.0, 0.1, 0.01)):
+    batch = sharding.to_devices(_batch(i), mesh)
+    state, _ = train_step(state, batch, np.float32(scale))
+  assert len(traces) == 1
+
+
+def test_scale_is_on_the_update():
+  config = optim.OptimConfig(name="sgd", learning_rate=0.1)
+  state, train_step, _ = _setup(config)
+  moved = lambda scale: jax.tree.map(
+      lambda a, b: np.asarray(a - b),
+      train_step(state, _batch(), np.float32(scale))[0].params, state.params)
+  full, half = moved(1.0), moved(0.5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 2 * b, atol=1e-6), full, half)
+
+
+def test_frozen_parameters_and_their_statistics_stay():
+  config = optim.OptimConfig(name="adamw", learning_rate=1e-2, weight_decay=0.1, decay_all=True)
+  start, train_step, _ = _setup(config, freeze=("backbone/",))
+  end, history = _run(start, train_step, 3)
+  for collection in ("params", "batch_stats"):
+    before, after = (jax.device_get(getattr(s, collection)) for s in (start, end))
+    jax.tree.map(np.testing.assert_array_equal, before["backbone"], after["backbone"])
+    for name in set(before) - {"backbone"}:
+      for a, b in zip(jax.tree.leaves(before[name]), jax.tree.leaves(after[name])):
+        assert not np.array_equal(a, b), (collection, name)
+  free, free_history = _run(*_setup(config)[:2], 1)
+  assert history[0]["gradient_norm"] < free_history[0]["gradient_norm"]  # no part in the norm
+  assert not np.array_equal(free.batch_stats["backbone"]["norm"]["mean"],
+                            start.batch_stats["backbone"]["norm"]["mean"])
+
+
+def test_a_partly_frozen_module_keeps_learning_its_statistics():
+  start, train_step, _ = _setup(freeze=("backbone/dense/",))
+  end, _ = _run(start, train_step, 2)
+  mean = lambda s: np.asarray(s.batch_stats["backbone"]["norm"]["mean"])
+  assert not np.array_equal(mean(start), mean(end))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_masked_weights_stay_exactly_zero(name):
+  config = optim.OptimConfig(name=name, learning_rate=1e-2, weight_decay=0.1)
+  state, train_step, _ = _setup(config)
+  state, _ = _run(state, train_step, 2)  # moments that would move the weights on
+  kernel = state.params["neck"]["dense"]["kernel"]
+  mask = jnp.asarray(np.random.default_rng(0).random(kernel.shape) < 0.5)
+  masks = jax.tree.map(lambda m: m, state.masks)
+  masks["neck"]["dense"]["kernel"] = mask
+  state = state.replace(masks=masks, params=steps.apply_masks(state.params, masks))
+  end, _ = _run(state, train_step, 4)
+  found = np.asarray(end.params["neck"]["dense"]["kernel"])
+  assert not found[~np.asarray(mask)].any() and (found[np.asarray(mask)] != 0).all()
+  other = np.asarray(end.params["backbone"]["dense"]["kernel"])
+  assert (other != 0).all()
+
+
+def test_average_of_parameters():
+  start, train_step, _ = _setup(ema=0.5)
+  state, expected = start, np.asarray(start.params["head"]["kernel"], np.float64)
+  for i in range(12):
+    state, _ = train_step(state, _batch(i), np.float32(1))
+    # The decay is min(0.5, (1 + n) / (10 + n)): 0.1, 2/11, ..., 0.5 from n = 8 on.
+    decay = min(0.5, (1 + i) / (10 + i))
+    expected = decay * expected + (1 - decay) * np.asarray(state.params["head"]["kernel"])
+  np.testing.assert_allclose(state.ema["head"]["kernel"], expected, atol=1e-6)
+  assert state.variables()["params"] is state.ema
+  assert _setup()[0].ema is None
+
+
+def test_padding_rows_do_not_count_in_the_metrics():
+  state, train_step, _ = _setup()
+  batch = _batch()
+  batch["valid"][5:] = 0
+  one = train_step(state, batch, np.float32(1))[1]
+  batch["label"][5:] = (batch["label"][5:] + 1) % 3
+  other = train_step(state, batch, np.float32(1))[1]
+  assert float(one["loss"]) == float(other["loss"])
+  assert float(one["top1"]) == float(other["top1"])
+
+
+def _fit(directory, config=None, *, setup=None, batches=_batches, optimiser=None, **fields):
+  state, train_step, _ = setup or _setup()
+  abstract = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+  validate = fields.pop("validate", None)
+  checkpoints = checkpoint.TrainingCheckpoints(directory / "checkpoints", {"model": "toy"})
+  try:
+    return loop.fit(
+        state, train_step, batches,
+        loop.LoopConfig(**({"total_steps": 6, "log_every": 1} | fields)),
+        optimiser or optim.OptimConfig(), checkpoints, mesh=sharding.make_mesh(),
+        abstract=abstract, directory=directory, batch_size=8, validate=validate)
+  finally:
+    checkpoints.close()
+
+
+def _digest(state):
+  return states.digest(jax.device_get(state.variables()))
+
+
+def test_resuming_gives_the_same_bits(tmp_path):
+  whole, _ = _fit(tmp_path / "whole", total_steps=7, checkpoint_every=2)
+  for length in (3, 5, 7):  # each goes on where the one before ended
+    state, _ = _fit(tmp_path / "cut", total_steps=length, checkpoint_every=2)
+    assert int(state.step) == length
+  assert _digest(state) == _digest(whole)
+  rows = [metric_files.read(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
+  assert [r["step"] for r in rows[0]] == [r["step"] for r in rows[1]] == list(range(1, 8))
+  assert [r["loss"] for r in rows[0]] == [r["loss"] for r in rows[1]]
+
+
+def test_validations_drive_best_and_plateau(tmp_path):
+  values = [0.2, 0.5, 0.4, 0.5, 0.3, 0.3, 0.6]
+  seen = []
+
+  def validate(variables):
+    seen.append(variables)
+    return {"top1": values[len(seen) - 1]}
+
+  _, progress = _fit(
+      tmp_path, total_steps=14, validate_every=2, validate=validate,
+      optimiser=optim.OptimConfig(plateau_factor=0.1, plateau_patience=1))
+  # No better value than 0.5 at 6, 8 (patience over: x 0.1), 10, 12 (x 0.1); better at 14.
+  assert (progress.best, progress.best_step, progress.waited) == (0.6, 14, 0)
+  assert progress.scale == pytest.approx(0.01) and len(seen) == 7
+  checkpoints = checkpoint.TrainingCheckpoints(tmp_path / "checkpoints", {})
+  assert checkpoints.latest("best") == checkpoints.latest("last") == 14
+  checkpoints.close()
+  rows = [r for r in metric_files.read(tmp_path / "metrics.jsonl") if "validation_top1" in r]
+  assert [(r["step"], r["validation_top1"]) for r in rows] == list(zip(range(2, 15, 2), values))
+
+
+def test_a_loss_as_monitor_is_better_when_smaller():
+  progress = checkpoint.Progress()
+  config, optimiser = loop.LoopConfig(1, monitor="loss"), optim.OptimConfig()
+  for step, value in ((1, 3.0), (2, 1.0), (3, 2.0)):
+    loop._judge(progress, {"loss": value}, config, optimiser, step)
+  assert (progress.best, progress.best_step, progress.waited) == (1.0, 2, 1)
+  with pytest.raises(UserError, match="monitor 'loss' is no validation metric; known: top1"):
+    loop._judge(progress, {"top1": 1.0}, config, optimiser, 4)
+
+
+def test_best_is_on_disk_before_the_last_that_names_it(tmp_path):
+  # Killed between the two writes, a run would otherwise take an older model for the best.
+  state, _, _ = _setup()
+  checkpoints = checkpoint.TrainingCheckpoints(tmp_path, {})
+  order = []
+  for kind in ("best", "last"):
+    manager = checkpoints._managers[kind]
+    for name in ("save", "wait_until_finished"):
+      call = getattr(manager, name)
+
+      def record(*args, _seen=(kind, name), _call=call, **kwargs):
+        order.append(_seen)
+        return _call(*args, **kwargs)
+
+      setattr(manager, name, record)
+  state = state.replace(step=state.step + 3)
+  checkpoints.save("best", state, checkpoint.Progress())
+  checkpoints.save("last", state, checkpoint.Progress())
+  checkpoints.close()
+  started = order.index(("best", "save"))
+  assert ("best", "wait_until_finished") in order[started:order.index(("last", "save"))]
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient norm"])
+def test_divergence_names_the_step_and_the_last_good_checkpoint(tmp_path, what):
+  def poisoned(step):
+    for batch in _batches(step):
+      if step == 4:
+        batch["x"][0, 0] = np.nan
+      step += 1
+      yield batch
+
+  if what == "loss":
+    run = functools.partial(_fit, tmp_path, batches=poisoned)
+  else:
+    state, train_step, _ = _setup()
+
+    def spoilt(state, batch, scale):
+      state, metrics = train_step(state, batch, scale)
+      if int(state.step) == 5:
+        metrics["gradient_norm"] = jnp.inf
+      return state, metrics
+
+    run = functools.partial(_fit, tmp_path, setup=(state, spoilt, None))
+  with pytest.raises(loop.TrainingDiverged) as error:
+    run(total_steps=9, checkpoint_every=2, log_every=3)
+  message = str(error.value)
+  assert f"the {what} became" in message and "at step 5" in message
+  assert f"step 4 in {tmp_path / 'checkpoints' / 'last'}" in message
+  checkpoints = checkpoint.TrainingCheckpoints(tmp_path / "checkpoints", {})
+  assert checkpoints.latest() == 4
+  checkpoints.close()
+
+
+def test_divergence_before_any_checkpoint(tmp_path):
+  def poisoned(step):
+    for batch in _batches(step):
+      batch["x"][:] = np.inf
+      yield batch
+  with pytest.raises(loop.TrainingDiverged, match="at step 1; last good .*: none was saved"):
+    _fit(tmp_path, batches=poisoned)
+
+
+@pytest.mark.parametrize("at", [3, 6])
+def test_a_stop_request_is_kept_until_the_step_is_saved(tmp_path, at):
+  whole, _ = _fit(tmp_path / "whole", checkpoint_every=100)
+
+  def interrupting(step):
+    for batch in _batches(step):
+      step += 1
+      if step == at + 1 or at == 6:  # the feed is two batches ahead
+        os.kill(os.getpid(), signal.SIGTERM)
+      yield batch
+
+  before = signal.getsignal(signal.SIGTERM)
+  with pytest.raises(SystemExit) as stopped:
+    _fit(tmp_path / "cut", batches=interrupting, checkpoint_every=100)
+  assert "stopped on request" in str(stopped.value)
+  assert signal.getsignal(signal.SIGTERM) is before
+  state, _ = _fit(tmp_path / "cut", checkpoint_every=100)
+  assert _digest(state) == _digest(whole)
+
+
+def test_a_stop_request_at_the_very_end_is_heard(tmp_path):
+  def validate(variables):
+    del variables
+    return {"top1": 0.5}
+
+  state, train_step, _ = _setup()
+
+  def last_step(state, batch, scale):
+    if int(state.step) == 5:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return train_step(state, batch, scale)
+
+  for kwargs in ({}, dict(validate=validate, validate_every=6)):
+    directory = tmp_path / str(len(kwargs))
+    with pytest.raises(SystemExit):
+      _fit(directory, setup=(state, last_step, None), **kwargs)
+    end, progress = _fit(directory, setup=(state, train_step, None), **kwargs)
+    assert int(end.step) == 6 and progress.validated == (6 if kwargs else 0)
+
+
+def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
+  _fit(tmp_path, total_steps=2)
+  for setup, detail in ((_setup(model=Toy(width=5)), "has shape (8,) there and (5,) here"),
+                        (_setup(optim.OptimConfig(name="sgd")), "")):
+    with pytest.raises(UserError) as error:
+      _fit(tmp_path, total_steps=4, setup=setup)
+    message = str(error.value)
+    assert f"checkpoint {tmp_path / 'checkpoints' / 'last' / '2'} does not fit" in message
+    assert detail in message and "\n" not in message and len(message) < 600
+
+
+# ---- starting points ---------------------------------------------------------------
+
+def _variables(seed, model=None):
+  return model_init(model or Toy(), seed)
+
+
+def model_init(model, seed):
+  return model.init(jax.random.key(seed), _batch(), train=False)
+
+
+class Renamed(nn.Module):
+  """Toy with its neck called throat, and another head."""
+
+  @nn.compact
+  def __call__(self, batch, *, train):
+    x = Block(8, name="throat")(Block(8, name="backbone")(batch["x"], train=train), train=train)
+    return nn.Dense(4, name="head")(x), {}
+
+
+def test_initialising_reports_every_path():
+  target, source = _variables(0), _variables(1, Renamed())
+  found, report = initialise.load_into(target, source, initialise.InitFrom("s"))
+  assert set(report.loaded) == {n for n in states.path_names(source) if "/backbone/" in n}
+  assert set(report.missing) == {n for n in states.path_names(target) if "/neck/" in n}
+  assert set(report.skipped) == {n for n in states.path_names(source)
+                                 if "/throat/" in n or "/head/" in n}
+  assert set(report.mismatched) == {"params/head/bias (4,) for (3,)",
+                                    "params/head/kernel (8, 4) for (8, 3)"}
+  for collection in ("params", "batch_stats"):
+    jax.tree.map(np.testing.assert_array_equal, found[collection]["backbone"],
+                 source[collection]["backbone"])
+    jax.tree.map(np.testing.assert_array_equal, found[collection]["neck"],
+                 target[collection]["neck"])
+  assert "loaded 6" in report.summary() and "params/backbone (4)" in report.summary()
+
+
+def test_initialising_renames_includes_and_excludes():
+  target, source = _variables(0), _variables(1, Renamed())
+  found, report = initialise.load_into(target, source, initialise.InitFrom(
+      "s", rename=(("^throat/", "neck/"),), include=("neck/", "backbone/"),
+      exclude=("backbone/norm/",), strict=True))
+  assert report.missing == report.mismatched == ()
+  np.testing.assert_array_equal(found["params"]["neck"]["dense"]["kernel"],
+                                source["params"]["throat"]["dense"]["kernel"])
+  np.testing.assert_array_equal(found["batch_stats"]["neck"]["norm"]["mean"],
+                                source["batch_stats"]["throat"]["norm"]["mean"])
+  assert not any("backbone/norm" in name for name in report.loaded)
+  assert {n for n in report.skipped if "head" in n} == {"params/head/bias", "params/head/kernel"}
+
+
+@pytest.mark.parametrize("fields", [dict(strict=True), dict(include=("nothing/",)),
+                                    dict(include=("head/",))])
+def test_initialising_from_what_does_not_fit(fields):
+  with pytest.raises(UserError, match="some/where does not fit this model: loaded"):
+    initialise.load_into(_variables(0), _variables(1, Renamed()),
+                         initialise.InitFrom("some/where", **fields))
+
+
+# ---- devices -----------------------------------------------------------------------
+
+def test_batch_sizes_divide_over_the_devices():
+  @dataclasses.dataclass
+  class Mesh:
+    size: int
+
+  sharding.check_batch_size(16, Mesh(8), "config.batch_size")
+  for size, below in ((20, 16), (3, 8), (0, 8), (-8, 8)):
+    with pytest.raises(UserError) as error:
+      sharding.check_batch_size(size, Mesh(8), "config.batch_size")
+    assert str(error.value) == (f"config.batch_size={size} does not divide over 8 devices; take a "
+                                f"multiple of 8, such as {below}")
+
+
+DEVICES = textwrap.dedent("""
+    import functools
+    import itertools
+    import json
+    import pathlib
+    import sys
+    import jax
+    import numpy as np
+    from jax.sharding import Mesh
+    from actionjax import configuration, recipe
+    from actionjax.data import pipeline
+    from actionjax.steps import train
+    from actionjax.training import checkpoint, optim, sharding, steps
+    from actionjax.training import state as states
+
+    config = configuration.load(sys.argv[1])
+    planned = recipe.plan(config)[2]
+    parsed = train.parse(planned.config, planned.path)
+    clips = pipeline.open_part(parsed.data, sys.argv[2], "train")
+    found = []
+    for count in (1, 8):
+      mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
+      variables = train.initialise_variables(parsed, 5, mesh)
+      labels = optim.frozen_labels(variables["params"], ())
+      # Adam would blow rounding up where a gradient is nearly zero.
+      optimiser = optim.make(optim.OptimConfig(name="sgd", learning_rate=0.1), 3, labels)
+      replicated = sharding.replicated(mesh)
+      state = jax.jit(functools.partial(states.create, optimiser=optimiser, ema=False),
+                      out_shardings=replicated)(variables)
+      step = jax.jit(steps.make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=5,
+                                           ema=None), out_shardings=(replicated, None))
+      losses = []
+      for batch in itertools.islice(pipeline.train_batches(
+          clips, parsed.data, batch_size=8, seed=0), 3):
+        placed = sharding.to_devices(batch, mesh)
+        assert len(placed["video"].sharding.device_set) == count
+        state, metrics = step(state, placed, np.float32(1))
+        losses.append(float(metrics["loss"]))
+      found.append(losses)
+    checkpoint.save_model(pathlib.Path(sys.argv[3]), state.variables(), {"steps": 3})
+    print(json.dumps([*found, states.digest(jax.device_get(state.variables()))]))
+    """)
+
+
+@pytest.mark.slow
+def test_eight_devices_compute_what_one_does(tiny_data_dir, tmp_path):
+  result = subprocess.run(
+      [sys.executable, "-c", DEVICES, str(ROOT / "tests" / "small_config.py"), tiny_data_dir,
+       str(tmp_path / "model")],
+      env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+                        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+      capture_output=True, text=True, check=False, cwd=ROOT)
+  assert result.returncode == 0, result.stderr
+  one, eight, digest = json.loads(result.stdout.splitlines()[-1])
+  np.testing.assert_allclose(eight, one, atol=1e-5)
+  assert len(set(one)) == 3
+  # What eight devices saved, this process' device loads.
+  variables, description = checkpoint.load_model(tmp_path / "model")
+  assert states.digest(jax.device_get(variables)) == digest and description == {"steps": 3}
