@@ -10,11 +10,11 @@ import sys
 import time
 
 import pytest
-from tests import raw_utd
 
 from actionjax.data import builders, preparation, records, workers
 from actionjax.data.builders import utd_mhad
 from actionjax.errors import RawDataError, UserError
+from tests import raw_utd
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLIPS = [(a, s, 1) for a in (1, 2, 3) for s in (1, 2, 3)]

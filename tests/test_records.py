@@ -9,10 +9,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
-import raw_utd
 
 from actionjax.data import preparation, records
 from actionjax.errors import UnreadableClipError, UserError
+from tests import raw_utd
 
 CLIPS = [(a, s, 1) for a in (1, 2, 27) for s in (1, 2)]
 

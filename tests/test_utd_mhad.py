@@ -6,13 +6,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from tests import raw_utd
 import scipy.io
 
 from actionjax import skeletons
 from actionjax.data import boxes, preparation, protocols, records
 from actionjax.data.builders import utd_mhad
 from actionjax.errors import RawDataError
+from tests import raw_utd
 
 CLIP = (3, 2, 4)
 
