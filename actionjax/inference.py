@@ -96,9 +96,13 @@ def load(path: str | pathlib.Path) -> Recogniser:
   """The model of a run's workdir, of one of its steps, or of a model directory.
 
   Raises:
-    UserError: there is no finished model.
+    UserError: there is no finished model, or only converted weights.
   """
-  variables, description = checkpoint.load_model(checkpoint.find_model(path))
+  directory = checkpoint.find_model(path)
+  variables, description = checkpoint.load_model(directory)
+  if "class_names" not in description:
+    raise UserError(f"{directory} holds weights to start a training from (init_from), not a "
+                    "classifier")
   model = models.create(description["model"], num_classes=len(description["class_names"]),
                         layout=description["layout"], path="the checkpoint's model")
   return Recogniser(

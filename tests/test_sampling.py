@@ -57,3 +57,11 @@ def test_chunks_stay_in_their_chunk(n, length, seed):
 def test_unknown_sampling_is_named():
   with pytest.raises(ValueError, match="known: segments, strided, first_half"):
     sampling.pick_video(10, 4, "dense", 1, 0.0)
+
+
+@given(st.integers(1, 300), st.floats(0.1, 1), UNIT, UNIT)
+def test_cut_stays_inside_and_keeps_its_share(n, shortest, a, b):
+  first, length = sampling.cut(n, shortest=shortest, draws=(a, b))
+  assert 0 <= first and first + length <= n
+  assert length >= shortest * n - 0.5 - 1e-9 and length >= 1
+  assert sampling.cut(n, shortest=1.0, draws=(a, b)) == (0, n)

@@ -103,3 +103,13 @@ def test_absent_persons_are_zero():
   chosen, scores = transforms.pick_pose(pose, score, np.array([0, 5]), persons=2)
   assert chosen.shape == (2, 2, 20, 3)
   assert chosen[0].min() == 1 and chosen[1].max() == 0 and scores[1].max() == 0
+
+
+def test_change_intensity_by_hand():
+  video = np.array([0, 10, 100, 250], np.uint8)
+  np.testing.assert_array_equal(
+      transforms.change_intensity(video, 1.1, -20, keep_zero=False), [0, 0, 90, 255])
+  np.testing.assert_array_equal(
+      transforms.change_intensity(video, 1.1, -20, keep_zero=True), [0, 1, 90, 255])
+  np.testing.assert_array_equal(
+      transforms.change_intensity(video, 1, 30, keep_zero=True), [0, 40, 130, 255])

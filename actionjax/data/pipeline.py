@@ -37,6 +37,8 @@ class VideoConfig:
     square: extend the person box to a square.
     crop: side of the window relative to the box (224/256 in most papers).
     scale_jitter: training scales the box by a random factor in [1 - j, 1 + j].
+    intensity_jitter: training multiplies pixels by a random factor in [1 - j, 1 + j] and adds
+      up to j times half the range; a depth map's empty pixels stay 0.
     channels: 1 or 3.
   """
   num_frames: int
@@ -48,6 +50,7 @@ class VideoConfig:
   square: bool = False
   crop: float = 0.875
   scale_jitter: float = 0.0
+  intensity_jitter: float = 0.0
   channels: int = 3
 
   def __post_init__(self):
@@ -87,6 +90,8 @@ class DataConfig:
     protocol: one of its PROTOCOLS.
     validation: what of the training side is held out as "validation": a fraction of each class,
       or subjects.
+    time_jitter: training cuts a random interval of at least 1 - j of the clip, from video and
+      pose alike.
     flip: probability of a left/right mirror in training. Datasets whose classes swap under it
       say so (MIRROR_CLASSES), and the label follows.
     video, pose: None where the model does not read it.
@@ -96,6 +101,7 @@ class DataConfig:
   protocol: str
   variant: str | None = None
   validation: float | tuple[int, ...] = 0.1
+  time_jitter: float = 0.0
   flip: float = 0.0
   video: VideoConfig | None = None
   pose: PoseConfig | None = None
@@ -110,6 +116,7 @@ class ClipTransform:
     builder = builders.load(config.dataset)
     self.config = config
     self.layout = skeletons.layout(builder.LAYOUT)
+    self.modality = builder.MODALITY
     self.mirror_classes = getattr(builder, "MIRROR_CLASSES", None)
     self.views = views
     self.crops = CROPS[crops]
@@ -120,7 +127,8 @@ class ClipTransform:
     # All draws happen whether they are used or not: a switched-off augmentation must not
     # change the others.
     draws = dict(position=rng.random(), at=tuple(rng.random(2)), scale=rng.uniform(-1, 1),
-                 mirror=rng.random() < config.flip, turn=rng.uniform(-1, 1))
+                 mirror=rng.random() < config.flip, turn=rng.uniform(-1, 1),
+                 interval=tuple(rng.random(2)), intensity=tuple(rng.uniform(-1, 1, 2)))
     places = rng.random(config.pose.num_poses) if config.pose else None
     row = self._row(record, **draws, places=places)
     if draws["mirror"] and self.mirror_classes is not None:
@@ -134,21 +142,25 @@ class ClipTransform:
       position = (view + 0.5) / self.views
       places = np.full(self.config.pose.num_poses, position) if self.config.pose else None
       rows += [self._row(record, position=position, at=at, scale=0.0, mirror=False, turn=0.0,
-                         places=places) for at in self.crops]
+                         interval=(0.0, 0.0), intensity=(0.0, 0.0), places=places)
+               for at in self.crops]
     stacked = dict(rows[0])
     for key in model_inputs(self.config):
       stacked[key] = np.stack([row[key] for row in rows])
     return stacked
 
-  def _row(self, record, *, position, at, scale, mirror, turn, places) -> dict:
+  def _row(self, record, *, position, at, scale, mirror, turn, interval, intensity,
+           places) -> dict:
     config = self.config
+    cut = functools.partial(sampling.cut, shortest=1 - config.time_jitter, draws=interval)
     row = {"label": np.int32(record["label"]), "valid": np.float32(1)}
     if config.video:
       video = config.video
       if not len(record["frames"]):
         raise UnreadableClipError(f"clip {record['clip_id']} has no frames")
-      picks = sampling.pick_video(len(record["frames"]), video.num_frames, video.sampling,
-                                  video.stride, position)
+      first, length = cut(len(record["frames"]))
+      picks = first + sampling.pick_video(length, video.num_frames, video.sampling,
+                                          video.stride, position)
       frames = transforms.decode_frames(record, picks)
       size = frames[int(picks[0])].shape[:2]
       boxes = record["boxes"] if video.box == "person" else np.zeros((0, 4), np.float32)
@@ -156,9 +168,15 @@ class ClipTransform:
       window = transforms.place_window(box, video.size, crop=video.crop, at=at,
                                        scale=1 + video.scale_jitter * scale, mirror=mirror)
       row["video"] = transforms.window_video(frames, picks, window, video.channels)
+      if video.intensity_jitter and intensity != (0.0, 0.0):
+        row["video"] = transforms.change_intensity(
+            row["video"], 1 + video.intensity_jitter * intensity[0],
+            128 * video.intensity_jitter * intensity[1],
+            keep_zero=self.modality == "depth")
     if config.pose:
       pose, score = record["pose3d"], record["pose_score"]
-      picks = sampling.chunks(pose.shape[1], config.pose.num_poses, places)
+      first, length = cut(pose.shape[1])
+      picks = first + sampling.chunks(length, config.pose.num_poses, places)
       pose, score = transforms.pick_pose(pose, score, picks, config.pose.persons)
       if config.pose.turn:
         pose = transforms.turn_pose3d(pose, score, np.deg2rad(config.pose.turn) * turn)

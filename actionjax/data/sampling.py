@@ -73,3 +73,14 @@ def pick_video(num_frames: int, length: int, sampling: str, stride: int,
   if sampling == "first_half":
     return first_half(num_frames, length, stride, position)
   raise ValueError(f"unknown sampling {sampling!r}; known: {', '.join(VIDEO_SAMPLINGS)}")
+
+
+def cut(num_frames: int, *, shortest: float, draws: tuple[float, float]) -> tuple[int, int]:
+  """An interval of a clip: (first frame, length).
+
+  Args:
+    shortest: least share of the clip to keep; 1 keeps it whole.
+    draws: two numbers in [0, 1): how much of what may go is cut, and where the rest lies.
+  """
+  length = max(1, round(num_frames * (1 - draws[0] * (1 - shortest))))
+  return int(draws[1] * (num_frames - length + 1)), length

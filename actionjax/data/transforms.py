@@ -161,6 +161,20 @@ def window_video(frames: dict[int, np.ndarray], picks: np.ndarray, window: Windo
   return np.stack([seen[int(pick)] for pick in picks])
 
 
+def change_intensity(video: np.ndarray, gain: float, offset: float, *,
+                     keep_zero: bool) -> np.ndarray:
+  """video * gain + offset, uint8[...], cut to [0, 255].
+
+  Args:
+    keep_zero: pixels of 0 (nothing, in a depth map) stay 0.
+  """
+  table = np.clip(np.round(np.arange(256) * gain + offset), 0, 255).astype(np.uint8)
+  if keep_zero:
+    table = np.maximum(table, 1)
+    table[0] = 0
+  return table[video]
+
+
 def pick_pose(pose: np.ndarray, score: np.ndarray, picks: np.ndarray,
               persons: int) -> tuple[np.ndarray, np.ndarray]:
   """The picked poses of the first persons, padded with absent ones.
