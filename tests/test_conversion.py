@@ -12,7 +12,8 @@ from tests import test_i3d
 
 
 def test_converted_weights_start_a_training(tmp_path, monkeypatch):
-  state = {name: test_i3d._generated(name, shape) for name, shape in test_i3d._torch_names().items()}
+  state = {name: test_i3d._generated(name, shape)
+           for name, shape in test_i3d._torch_names().items()}
   state = {name: np.ones_like(value) if name.endswith("bn.weight") else value
            for name, value in state.items()}
   monkeypatch.setattr(torch_layout, "read_torch", lambda path: state)
