@@ -16,6 +16,7 @@ _WORKERS = flags.DEFINE_integer("workers", None, "Encoding processes (default: o
 
 
 def main() -> None:
+  """Prepares the dataset that the flags name."""
   cli.quiet_libraries()
   from actionjax.data import builders, preparation
   if not _DATASET.value:

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
-def test_data() -> pathlib.Path:
+def real_data() -> pathlib.Path:
   """Folder of the real datasets; the test is skipped where none is named."""
   if not os.environ.get("ACTIONJAX_TEST_DATA"):
     pytest.skip("ACTIONJAX_TEST_DATA names no folder with real datasets")

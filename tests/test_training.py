@@ -1,70 +1,35 @@
-"""Training: the step, the loop, starting points, devices."""
-import dataclasses
+"""Training: the step and the loop."""
 import functools
-import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
-import textwrap
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from actionjax.errors import UserError
-from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding, steps
+from actionjax.training import checkpoint, loop, losses, optim, sharding, steps
 from actionjax.training import metrics as metric_files
 from actionjax.training import state as states
+from tests import toy
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
-class Toy(nn.Module):
-  """Two blocks, as far as freezing is concerned a backbone and a head."""
-  width: int = 8
-  dropout: float = 0.2
-
-  @nn.compact
-  def __call__(self, batch, *, train):
-    x = batch["x"]
-    for name in ("backbone", "neck"):
-      x = Block(self.width, name=name)(x, train=train)
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    return nn.Dense(3, name="head")(x), {}
-
-
-class Block(nn.Module):
-  width: int
-
-  @nn.compact
-  def __call__(self, x, *, train):
-    x = nn.Dense(self.width, name="dense")(x)
-    return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x))
-
-
-def _batch(step=0, size=8):
-  rng = np.random.default_rng(step)
-  label = rng.integers(0, 3, size).astype(np.int32)
-  x = rng.normal(size=(size, 6)) + np.eye(6)[label] * 2
-  return {"x": x.astype(np.float32), "label": label, "valid": np.ones(size, np.float32)}
-
-
 def _batches(step):
   while True:
-    yield _batch(step)
+    yield toy.batch(step)
     step += 1
 
 
 def _setup(config=None, *, freeze=(), ema=None, total=20, model=None):
   """(state, jitted train step, number of traces so far)."""
-  model = model or Toy()
-  variables = model.init(jax.random.key(0), _batch(), train=False)
+  model = model or toy.Toy()
+  variables = model.init(jax.random.key(0), toy.batch(), train=False)
   labels = optim.frozen_labels(variables["params"], freeze)
   optimiser = optim.make(config or optim.OptimConfig(learning_rate=1e-2), total, labels)
   step = steps.make_train_step(model, losses.cross_entropy, optimiser, labels, seed=1, ema=ema)
@@ -83,7 +48,7 @@ def _setup(config=None, *, freeze=(), ema=None, total=20, model=None):
 def _run(state, train_step, count, fixed=False, scale=1.0):
   history = []
   for i in range(count):
-    state, metrics = train_step(state, _batch(0 if fixed else i), np.float32(scale))
+    state, metrics = train_step(state, toy.batch(0 if fixed else i), np.float32(scale))
     history.append(jax.device_get(metrics))
   return state, history
 
@@ -101,7 +66,7 @@ def test_a_step_depends_on_seed_and_step_alone():
       jax.device_get(b.variables()))
   # Dropout draws anew at each step: the same batch, the same weights, another loss.
   later = state.replace(step=state.step + 1)
-  first, second = (float(train_step(s, _batch(), np.float32(1))[1]["loss"])
+  first, second = (float(train_step(s, toy.batch(), np.float32(1))[1]["loss"])
                    for s in (state, later))
   assert first != second
 
@@ -110,7 +75,7 @@ def test_compiles_once():
   state, train_step, traces = _setup()
   mesh = sharding.make_mesh()
   for i, scale in enumerate((1.0, 1.0, 0.1, 0.01)):
-    batch = sharding.to_devices(_batch(i), mesh)
+    batch = sharding.to_devices(toy.batch(i), mesh)
     state, _ = train_step(state, batch, np.float32(scale))
   assert len(traces) == 1
 
@@ -120,7 +85,7 @@ def test_scale_is_on_the_update():
   state, train_step, _ = _setup(config)
   moved = lambda scale: jax.tree.map(
       lambda a, b: np.asarray(a - b),
-      train_step(state, _batch(), np.float32(scale))[0].params, state.params)
+      train_step(state, toy.batch(), np.float32(scale))[0].params, state.params)
   full, half = moved(1.0), moved(0.5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 2 * b, atol=1e-6), full, half)
 
@@ -169,7 +134,7 @@ def test_average_of_parameters():
   start, train_step, _ = _setup(ema=0.5)
   state, expected = start, np.asarray(start.params["head"]["kernel"], np.float64)
   for i in range(12):
-    state, _ = train_step(state, _batch(i), np.float32(1))
+    state, _ = train_step(state, toy.batch(i), np.float32(1))
     # The decay is min(0.5, (1 + n) / (10 + n)): 0.1, 2/11, ..., 0.5 from n = 8 on.
     decay = min(0.5, (1 + i) / (10 + i))
     expected = decay * expected + (1 - decay) * np.asarray(state.params["head"]["kernel"])
@@ -180,7 +145,7 @@ def test_average_of_parameters():
 
 def test_padding_rows_do_not_count_in_the_metrics():
   state, train_step, _ = _setup()
-  batch = _batch()
+  batch = toy.batch()
   batch["valid"][5:] = 0
   one = train_step(state, batch, np.float32(1))[1]
   batch["label"][5:] = (batch["label"][5:] + 1) % 3
@@ -356,144 +321,10 @@ def test_a_stop_request_at_the_very_end_is_heard(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
   _fit(tmp_path, total_steps=2)
-  for setup, detail in ((_setup(model=Toy(width=5)), "has shape (8,) there and (5,) here"),
+  for setup, detail in ((_setup(model=toy.Toy(width=5)), "has shape (8,) there and (5,) here"),
                         (_setup(optim.OptimConfig(name="sgd")), "")):
     with pytest.raises(UserError) as error:
       _fit(tmp_path, total_steps=4, setup=setup)
     message = str(error.value)
     assert f"checkpoint {tmp_path / 'checkpoints' / 'last' / '2'} does not fit" in message
     assert detail in message and "\n" not in message and len(message) < 600
-
-
-# ---- starting points ---------------------------------------------------------------
-
-def _variables(seed, model=None):
-  return model_init(model or Toy(), seed)
-
-
-def model_init(model, seed):
-  return model.init(jax.random.key(seed), _batch(), train=False)
-
-
-class Renamed(nn.Module):
-  """Toy with its neck called throat, and another head."""
-
-  @nn.compact
-  def __call__(self, batch, *, train):
-    x = Block(8, name="throat")(Block(8, name="backbone")(batch["x"], train=train), train=train)
-    return nn.Dense(4, name="head")(x), {}
-
-
-def test_initialising_reports_every_path():
-  target, source = _variables(0), _variables(1, Renamed())
-  found, report = initialise.load_into(target, source, initialise.InitFrom("s"))
-  assert set(report.loaded) == {n for n in states.path_names(source) if "/backbone/" in n}
-  assert set(report.missing) == {n for n in states.path_names(target) if "/neck/" in n}
-  assert set(report.skipped) == {n for n in states.path_names(source)
-                                 if "/throat/" in n or "/head/" in n}
-  assert set(report.mismatched) == {"params/head/bias (4,) for (3,)",
-                                    "params/head/kernel (8, 4) for (8, 3)"}
-  for collection in ("params", "batch_stats"):
-    jax.tree.map(np.testing.assert_array_equal, found[collection]["backbone"],
-                 source[collection]["backbone"])
-    jax.tree.map(np.testing.assert_array_equal, found[collection]["neck"],
-                 target[collection]["neck"])
-  assert "loaded 6" in report.summary() and "params/backbone (4)" in report.summary()
-
-
-def test_initialising_renames_includes_and_excludes():
-  target, source = _variables(0), _variables(1, Renamed())
-  found, report = initialise.load_into(target, source, initialise.InitFrom(
-      "s", rename=(("^throat/", "neck/"),), include=("neck/", "backbone/"),
-      exclude=("backbone/norm/",), strict=True))
-  assert report.missing == report.mismatched == ()
-  np.testing.assert_array_equal(found["params"]["neck"]["dense"]["kernel"],
-                                source["params"]["throat"]["dense"]["kernel"])
-  np.testing.assert_array_equal(found["batch_stats"]["neck"]["norm"]["mean"],
-                                source["batch_stats"]["throat"]["norm"]["mean"])
-  assert not any("backbone/norm" in name for name in report.loaded)
-  assert {n for n in report.skipped if "head" in n} == {"params/head/bias", "params/head/kernel"}
-
-
-@pytest.mark.parametrize("fields", [dict(strict=True), dict(include=("nothing/",)),
-                                    dict(include=("head/",))])
-def test_initialising_from_what_does_not_fit(fields):
-  with pytest.raises(UserError, match="some/where does not fit this model: loaded"):
-    initialise.load_into(_variables(0), _variables(1, Renamed()),
-                         initialise.InitFrom("some/where", **fields))
-
-
-# ---- devices -----------------------------------------------------------------------
-
-def test_batch_sizes_divide_over_the_devices():
-  @dataclasses.dataclass
-  class Mesh:
-    size: int
-
-  sharding.check_batch_size(16, Mesh(8), "config.batch_size")
-  for size, below in ((20, 16), (3, 8), (0, 8), (-8, 8)):
-    with pytest.raises(UserError) as error:
-      sharding.check_batch_size(size, Mesh(8), "config.batch_size")
-    assert str(error.value) == (f"config.batch_size={size} does not divide over 8 devices; take a "
-                                f"multiple of 8, such as {below}")
-
-
-DEVICES = textwrap.dedent("""
-    import functools
-    import itertools
-    import json
-    import pathlib
-    import sys
-    import jax
-    import numpy as np
-    from jax.sharding import Mesh
-    from actionjax import configuration, recipe
-    from actionjax.data import pipeline
-    from actionjax.steps import train
-    from actionjax.training import checkpoint, optim, sharding, steps
-    from actionjax.training import state as states
-
-    config = configuration.load(sys.argv[1])
-    planned = recipe.plan(config)[2]
-    parsed = train.parse(planned.config, planned.path)
-    clips = pipeline.open_part(parsed.data, sys.argv[2], "train")
-    found = []
-    for count in (1, 8):
-      mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
-      variables = train.initialise_variables(parsed, 5, mesh)
-      labels = optim.frozen_labels(variables["params"], ())
-      # Adam would blow rounding up where a gradient is nearly zero.
-      optimiser = optim.make(optim.OptimConfig(name="sgd", learning_rate=0.1), 3, labels)
-      replicated = sharding.replicated(mesh)
-      state = jax.jit(functools.partial(states.create, optimiser=optimiser, ema=False),
-                      out_shardings=replicated)(variables)
-      step = jax.jit(steps.make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=5,
-                                           ema=None), out_shardings=(replicated, None))
-      losses = []
-      for batch in itertools.islice(pipeline.train_batches(
-          clips, parsed.data, batch_size=8, seed=0), 3):
-        placed = sharding.to_devices(batch, mesh)
-        assert len(placed["video"].sharding.device_set) == count
-        state, metrics = step(state, placed, np.float32(1))
-        losses.append(float(metrics["loss"]))
-      found.append(losses)
-    checkpoint.save_model(pathlib.Path(sys.argv[3]), state.variables(), {"steps": 3})
-    print(json.dumps([*found, states.digest(jax.device_get(state.variables()))]))
-    """)
-
-
-@pytest.mark.slow
-def test_eight_devices_compute_what_one_does(tiny_data_dir, tmp_path):
-  result = subprocess.run(
-      [sys.executable, "-c", DEVICES, str(ROOT / "tests" / "small_config.py"), tiny_data_dir,
-       str(tmp_path / "model")],
-      env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-                        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-      capture_output=True, text=True, check=False, cwd=ROOT)
-  assert result.returncode == 0, result.stderr
-  one, eight, digest = json.loads(result.stdout.splitlines()[-1])
-  np.testing.assert_allclose(eight, one, atol=1e-5)
-  assert len(set(one)) == 3
-  # What eight devices saved, this process' device loads.
-  variables, description = checkpoint.load_model(tmp_path / "model")
-  assert states.digest(jax.device_get(variables)) == digest and description == {"steps": 3}

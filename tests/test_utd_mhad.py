@@ -261,8 +261,8 @@ def test_damaged_files(raw, tmp_path):
 # ---- the real data -------------------------------------------------------------------
 
 @pytest.fixture
-def real(test_data):
-  return test_data / "utd_mhad"
+def real(real_data):
+  return real_data / "utd_mhad"
 
 
 def test_real_protocol(real):
