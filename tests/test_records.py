@@ -5,6 +5,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -184,3 +185,18 @@ def test_unreadable_frames():
 def test_inconsistent_records_are_refused(wrong, message):
   with pytest.raises(ValueError, match=message):
     records.complete({"clip_id": "x", "label": 0, "num_frames": 2} | wrong)
+
+
+def test_threads_share_one_message_class():
+  """Two classes with a pool each, one freed while the other parses, crash the process."""
+  for _ in range(20):
+    records._make_example_class.cache_clear()
+    barrier = threading.Barrier(8)
+
+    def first_use(barrier=barrier):
+      barrier.wait()
+      return records._example_class()
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+      found = [future.result() for future in [pool.submit(first_use) for _ in range(8)]]
+    assert len({id(message) for message in found}) == 1

@@ -179,9 +179,22 @@ def decode_frame(data: bytes, name: str = "a frame") -> np.ndarray:
   return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
 
 
-@functools.cache
+_EXAMPLE_LOCK = threading.Lock()
+
+
 def _example_class():
-  """The message class tf.train.Example, from a private descriptor pool.
+  """The message class tf.train.Example; made once, whichever thread asks first.
+
+  A cache alone would let several loader threads make one each, and freeing a descriptor pool
+  while another thread parses with it crashes the process.
+  """
+  with _EXAMPLE_LOCK:
+    return _make_example_class()
+
+
+@functools.cache
+def _make_example_class():
+  """Builds the message class from a private descriptor pool.
 
   Described here because importing it from TensorFlow Datasets imports all of that,
   and a private pool does not clash with TensorFlow's own registration.
