@@ -33,4 +33,4 @@ def test_notebook_trains_and_draws(tmp_path, monkeypatch):
   for a, b in (("wave_left_hand", "wave_right_hand"), ("kick_left", "kick_right"),
                ("sit_down", "stand_up"), ("pick_up", "put_down"), ("push_away", "pull_in")):
     pair = confusion[np.ix_([names.index(a), names.index(b)], [names.index(a), names.index(b)])]
-    assert np.trace(pair) >= 0.8 * pair.sum(), (a, b, pair)
+    assert np.trace(pair) >= 0.7 * pair.sum(), (a, b, pair)
