@@ -24,7 +24,7 @@ def test_summary_counts_parameters_and_shapes():
   step = recipe.plan(config)[2]
   parsed = step.module.parse(step.config, step.path)
   text = summary.table(parsed.model, parsed.data)
-  batch = {"video": jnp.zeros((1, 8, 32, 32, 3), jnp.uint8), "pose3d": jnp.zeros((1, 1, 8, 20, 3)),
+  batch = {"video": jnp.zeros((1, 8, 32, 32, 1), jnp.uint8), "pose3d": jnp.zeros((1, 1, 8, 20, 3)),
            "pose_score": jnp.zeros((1, 1, 8, 20))}
   variables = jax.eval_shape(lambda: parsed.model.init(jax.random.key(0), batch, train=False))
   count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
