@@ -142,8 +142,9 @@ class _Draws:
   def random(self, size=None):
     return self._value if size is None else np.full(size, self._value)
 
-  def uniform(self, low, high):
-    return (low + high) / 2
+  def uniform(self, low, high, size=None):
+    middle = (low + high) / 2
+    return middle if size is None else np.full(size, middle)
 
 
 def test_mirroring_swaps_sides_and_labels(clips):

@@ -2,13 +2,10 @@
 import json
 import pathlib
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from actionjax.training import metrics as metric_files
-
-matplotlib.use("Agg")
 
 
 def write_all(workdir: pathlib.Path) -> None:
