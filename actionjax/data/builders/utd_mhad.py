@@ -21,6 +21,7 @@ import numpy as np
 from actionjax import skeletons
 from actionjax.data import boxes, protocols, records
 from actionjax.errors import RawDataError
+from actionjax.ops import projection
 
 VERSION = "1.0.0"
 CLASS_NAMES = (
@@ -43,9 +44,8 @@ NEEDS_RAW = True
 
 WIDTH, HEIGHT = 320, 240
 SUBJECTS, TRIALS = 8, 4
-# Camera coordinates to depth pixels: u = FX x/z + 160, v = 120 - FY y/z, the coefficients
-# fitted on this dataset for 640x480 (558.1, 579.5), halved; image rows grow downwards.
-FX, FY, CX, CY = 279.05, 289.75, 160.0, 120.0
+# Camera coordinates to depth pixels: the coefficients fitted on this dataset for 640x480, halved.
+_PINHOLE = projection.scaled(projection.COEFFICIENTS["v1"], factor=WIDTH / 640)
 # Depth this far (mm) before or behind the joints' own range is not the person's.
 DEPTH_MARGIN = 300
 # The order of `Skeleton_joint_order.txt`, in the names of `actionjax.skeletons`.
@@ -214,9 +214,8 @@ def _variable(source: Source, kind: str) -> np.ndarray:
 
 
 def project(pose3d: np.ndarray) -> np.ndarray:
-  """Camera coordinates float[...,3] (m, z > 0) to depth pixels of 320x240, float[...,2]."""
-  x, y, z = np.moveaxis(pose3d, -1, 0)
-  return np.stack([CX + FX * x / z, CY - FY * y / z], -1)
+  """Camera coordinates float[...,3] (m) to depth pixels of 320x240, float[...,2]; lost are 0."""
+  return projection.project(pose3d, **_PINHOLE)
 
 
 def _pose(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -267,8 +266,7 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
   pose, score = np.zeros((0, 0, 0, 3)), np.zeros((0, 0, 0), np.float32)
   if skeleton is not None:
     pose, score = _pose(skeleton)
-    points = np.zeros((*pose.shape[:-1], 2))
-    points[score > 0] = project(pose[score > 0])
+    points = project(pose)
     around = boxes.pose_boxes(points, score)
   else:
     around = boxes.foreground_boxes(depth.transpose(2, 0, 1) > 0)
