@@ -12,12 +12,14 @@ def pose_boxes(points: np.ndarray, score: np.ndarray) -> np.ndarray:
   """The box around all persons' joints in each frame.
 
   Args:
-    points: float[M,T,J,2]. score: float[M,T,J]; joints of score 0 are ignored.
+    points: float[M,T,J,2]. score: float[M,T,J]. Joints of score 0 are ignored, and so are
+      those at NaN or exactly (0, 0), as which raw files give lost ones.
 
   Returns:
     float32[T,4]; NaN in frames without a joint.
   """
-  present = (score > 0)[..., None]
+  found = np.isfinite(points).all(-1) & (points != 0).any(-1)
+  present = ((score > 0) & found)[..., None]
   low = np.where(present, points, np.inf).min((0, 2))
   high = np.where(present, points, -np.inf).max((0, 2))
   boxes = np.concatenate([low, high], -1).astype(np.float32)

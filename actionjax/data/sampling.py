@@ -5,11 +5,11 @@ VIDEO_SAMPLINGS = ("segments", "strided", "first_half")
 
 
 def segments(num_frames: int, length: int, position: float) -> np.ndarray:
-  """Equally spaced frames, one a segment: floor((i + position) * n / length).
+  """Equally spaced frames, one a segment: floor(o + i * n / length), o = position * n / length.
 
   The clip is cut into `length` equal segments; the same offset inside each keeps the spacing
-  even (hierarchical-classification paper, "Preprocessing"). Clips shorter than `length` repeat
-  frames.
+  even (hierarchical-classification paper, "Preprocessing", with `length` 8 and five test views).
+  Clips shorter than `length` repeat frames, in order, each floor or ceil of length / n times.
 
   Args:
     num_frames: n, of the clip.
@@ -20,8 +20,10 @@ def segments(num_frames: int, length: int, position: float) -> np.ndarray:
   Returns:
     int[length], in [0, n).
   """
-  picks = np.floor((np.arange(length) + position) * num_frames / length).astype(int)
-  # The product may round up to n where position is just below 1.
+  # The offset apart: (i + position) rounds first, and may fall short of a whole frame.
+  offset = position * num_frames / length
+  picks = np.floor(offset + np.arange(length) * num_frames / length).astype(int)
+  # The sum may round up to n where position is just below 1.
   return np.minimum(picks, num_frames - 1)
 
 
