@@ -1,9 +1,28 @@
 """Networks from a skeleton sequence to one feature vector h* (VPN's pose backbones)."""
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from actionjax import skeletons
+from actionjax import configuration, skeletons
 from actionjax.ops import graphs
+
+
+def create(config: Mapping[str, Any], layout: str, name: str) -> nn.Module:
+  """The pose backbone that a config's `name`, "gcn" or "lstm", and further fields describe.
+
+  Raises:
+    UserError: a field that the backbone does not have.
+    ValueError: another name.
+  """
+  fields = dict(config)
+  kind = fields.pop("name")
+  if kind == "gcn":
+    return configuration.build(GraphBackbone, fields, "model.pose", layout=layout, name=name)
+  if kind == "lstm":
+    return configuration.build(RecurrentBackbone, fields, "model.pose", name=name)
+  raise ValueError(f"pose backbone {kind!r} is neither gcn nor lstm")
 
 
 class PerStepDense(nn.Module):

@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from actionjax import configuration, skeletons
+from actionjax import configuration
 from actionjax.models import pose_backbones
 from actionjax.models.heads import ClassificationHead
 from actionjax.ops import images, skeleton_frames
@@ -104,21 +104,14 @@ class VPNCoupler(nn.Module):
       list of modulated maps float[B,t,h,w,C] (one; two without coupler) and `out`.
     """
     b, t, h, w, _ = feature_map.shape
-    layout = skeletons.layout(self.layout)
-    if pose3d.shape[3] != layout.num_joints:
-      raise ValueError(f"skeletons have {pose3d.shape[3]} joints, layout {self.layout} has "
-                       f"{layout.num_joints}")
     if self.attention not in ("both", "spatial", "temporal", "none"):
       raise ValueError(f"attention {self.attention!r} is none of both, spatial, temporal, none")
-    frames = {"translate": skeleton_frames.translate, "align": skeleton_frames.align}
-    if self.normalise not in frames:
-      raise ValueError(f"normalise {self.normalise!r} is neither translate nor align")
     map32 = feature_map.astype(jnp.float32)
     if self.attention == "none" and self.embedding == "none":
       return [map32], {}
-    body = frames[self.normalise](pose3d, pose_score, layout)
-    present = (pose_score > 0).any((2, 3))
-    h_star = _pose_backbone(self.pose, self.layout)(body, present, train=train)
+    body, present = skeleton_frames.body_centred(pose3d, pose_score, self.layout, self.normalise)
+    h_star = pose_backbones.create(self.pose, self.layout, name="pose_backbone")(
+        body, present, train=train)
     # Scores that nothing reads would be decayed and saved all the same; the embedding reads
     # the spatial ones.
     spatial_scores, temporal_scores = PoseAttention(
@@ -144,18 +137,6 @@ class VPNCoupler(nn.Module):
       out["embedding_visual"], out["embedding_pose"] = SpatialEmbedding(
           self.embedding_features, self.embedding, name="embedding")(map32, spatial_scores)
     return maps, out
-
-
-def _pose_backbone(config: Mapping[str, Any], layout: str) -> nn.Module:
-  fields = dict(config)
-  kind = fields.pop("name")
-  if kind == "gcn":
-    return configuration.build(pose_backbones.GraphBackbone, fields, "model.pose",
-                               layout=layout, name="pose_backbone")
-  if kind == "lstm":
-    return configuration.build(pose_backbones.RecurrentBackbone, fields, "model.pose",
-                               name="pose_backbone")
-  raise ValueError(f"pose backbone {kind!r} is neither gcn nor lstm")
 
 
 class Model(nn.Module):

@@ -1,6 +1,7 @@
 """Body-centred coordinates of 3D skeletons."""
 import jax.numpy as jnp
 
+from actionjax import skeletons
 from actionjax.skeletons import Layout
 
 
@@ -51,3 +52,28 @@ def align(pose, score, layout: Layout):
   scale = jnp.where(usable[:, None], jnp.maximum(length, 1e-3), 1.0)
   moved = translate(pose, score, layout)
   return jnp.einsum("bmtjc,bcd->bmtjd", moved, axes) / scale[:, None, None, None]
+
+
+def body_centred(pose, score, layout: str, normalise: str):
+  """Skeletons as pose networks read them, and which persons are there.
+
+  Args:
+    pose: float[B,M,T,J,3] in metres.
+    score: float[B,M,T,J], 0 for a missing joint.
+    layout: name of the joint layout.
+    normalise: "translate" or "align".
+
+  Returns:
+    float[B,M,T,J,3] and bool[B,M].
+
+  Raises:
+    ValueError: skeletons of another layout, or an unknown `normalise`.
+  """
+  frames = {"translate": translate, "align": align}
+  if normalise not in frames:
+    raise ValueError(f"normalise {normalise!r} is neither translate nor align")
+  joints = skeletons.layout(layout)
+  if pose.shape[3] != joints.num_joints:
+    raise ValueError(f"skeletons have {pose.shape[3]} joints, layout {layout} has "
+                     f"{joints.num_joints}")
+  return frames[normalise](pose, score, joints), (score > 0).any((2, 3))
