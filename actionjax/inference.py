@@ -23,14 +23,14 @@ class Recogniser:
   Attributes:
     model: the linen module; variables: its {"params", "batch_stats"}.
     class_names: of its N classes.
-    layout: joint layout that its skeletons must have.
+    layout: joint layout that its skeletons must have; None for a dataset without any.
     data: how clips are sampled, cropped and resized; see `pipeline.DataConfig`.
     views: how many views of a clip are averaged.
   """
   model: Any
   variables: dict
   class_names: Sequence[str]
-  layout: skeletons.Layout
+  layout: skeletons.Layout | None
   data: pipeline.DataConfig
   views: classification.ViewConfig
 
@@ -107,6 +107,6 @@ def load(path: str | pathlib.Path) -> Recogniser:
                         layout=description["layout"], path="the checkpoint's model")
   return Recogniser(
       model=model, variables=variables, class_names=tuple(description["class_names"]),
-      layout=skeletons.layout(description["layout"]),
+      layout=skeletons.layout(description["layout"]) if description["layout"] else None,
       data=parse_data(description["data"], "the checkpoint's data"),
       views=classification.ViewConfig(**description["views"]))

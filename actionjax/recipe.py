@@ -3,8 +3,10 @@
 A config has `name`, `seed`, `data_dir`, `steps` (a tuple) and sections that its steps share:
 a step takes each key it knows from the config, and its own values over it. A finished step
 leaves `done.json`, written atomically, with its artifacts; a run that is started again begins
-with the first step that has none.
+with the first step that has none. A step of kind "repeat" holds steps of its own, which run
+in passes until a metric no longer rises; the passes' done-markers decide where it goes on.
 """
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -12,12 +14,13 @@ import os
 import pathlib
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 
 from actionjax import configuration, console
+from actionjax.data import own as own_datasets
 from actionjax.errors import UserError
 from actionjax.steps.context import Context
 from actionjax.training import sharding
@@ -35,38 +38,114 @@ class Step:
   path: str
 
 
-def plan(config: Mapping) -> list[Step]:
+@dataclasses.dataclass(frozen=True)
+class RepeatConfig:
+  """Steps that run again and again, each pass going on from the model of the one before.
+
+  Attributes:
+    name: of the whole group.
+    steps: of one pass; the last training among them makes the pass' model.
+    passes: how many at most.
+    monitor: the evaluation among `steps` whose `metric` tells how good a pass is; larger is
+      better.
+    metric: top1, top5 or mean_class_accuracy.
+    patience: the group ends after so many passes in a row below the best so far.
+    start: an earlier evaluation that tells how good the model was before the first pass.
+    model_from: the earlier training that the first pass goes on from (None: the latest).
+  """
+  name: str
+  steps: tuple[Mapping[str, Any], ...]
+  monitor: str
+  passes: int = 10
+  metric: str = "top1"
+  patience: int = 2
+  start: str | None = None
+  model_from: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeat:
+  """A validated group of repeated steps."""
+  config: RepeatConfig
+  steps: tuple[Step, ...]
+  path: str
+
+  @property
+  def name(self) -> str:
+    """Of the group."""
+    return self.config.name
+
+
+def plan(config: Mapping) -> list[Step | Repeat]:
   """Checks a whole config and lists its steps, without any work.
 
   Raises:
     UserError: a key or value that nothing takes, two steps of one name, no steps.
   """
-  settings = configuration.to_dict(config)
+  settings = own_datasets.resolve_all(configuration.to_dict(config))
   for key in ("name", "steps"):
     if not settings.get(key):
       raise UserError(f"config lacks {key}")
   shared = {key: value for key, value in settings.items() if key not in TOP_KEYS}
-  steps, used = [], set()
-  for position, own in enumerate(settings["steps"]):
-    path = f"config.steps[{position}]"
-    own = dict(own)
-    kind = own.pop("kind", None)
-    if kind is None:
-      raise UserError(f"{path} lacks kind, such as train or evaluate")
-    step_config = configuration.plugin("actionjax.steps", kind, "Config", f"{path}.kind")
-    known = {field.name for field in dataclasses.fields(step_config)}
-    used |= known & set(shared)
-    section = configuration.merge({k: v for k, v in shared.items() if k in known}, own)
-    module = configuration.plugin("actionjax.steps", kind, "run", f"{path}.kind")
-    built = configuration.build(step_config, section, path)
-    module = __import__(module.__module__, fromlist=["run"])
-    module.parse(built, path)
-    if built.name in {step.name for step in steps}:
-      raise UserError(f"{path}: there is already a step named {built.name!r}")
-    steps.append(Step(built.name, module, built, path))
+  used: set[str] = set()
+  steps = _plan(settings["steps"], shared, used, set(), "config.steps")
   for key in set(shared) - used:
     configuration.check_keys({key: None}, used | set(TOP_KEYS), "config")
   return steps
+
+
+def flatten(steps: Iterable[Step | Repeat]) -> list[Step]:
+  """All steps, those of a repeated group once."""
+  return [inner for step in steps for inner in
+          (step.steps if isinstance(step, Repeat) else (step,))]
+
+
+def _plan(sections, shared: dict, used: set[str], names: set[str], path: str):
+  """Validates a sequence of steps; adds to the shared keys `used` and to the `names` taken."""
+  steps: list[Step | Repeat] = []
+  for position, own in enumerate(sections):
+    where = f"{path}[{position}]"
+    own = dict(own)
+    kind = own.pop("kind", None)
+    if kind is None:
+      raise UserError(f"{where} lacks kind, such as train or evaluate")
+    step = (_plan_repeat(own, shared, used, names, where) if kind == "repeat" else
+            _plan_step(kind, own, shared, used, where))
+    if step.name in names:
+      raise UserError(f"{where}: there is already a step named {step.name!r}")
+    names.add(step.name)
+    steps.append(step)
+  return steps
+
+
+def _plan_step(kind: str, own: dict, shared: dict, used: set[str], path: str) -> Step:
+  step_config = configuration.plugin("actionjax.steps", kind, "Config", f"{path}.kind")
+  known = {field.name for field in dataclasses.fields(step_config)}
+  used |= known & set(shared)
+  section = configuration.merge({k: v for k, v in shared.items() if k in known}, own)
+  module = configuration.plugin("actionjax.steps", kind, "run", f"{path}.kind")
+  built = configuration.build(step_config, section, path)
+  module = __import__(module.__module__, fromlist=["run"])
+  module.parse(built, path)
+  return Step(built.name, module, built, path)
+
+
+def _plan_repeat(own: dict, shared: dict, used: set[str], names: set[str], path: str) -> Repeat:
+  built = configuration.build(RepeatConfig, own, path)
+  # A pass' names must be free for two groups alike: they are told apart by group and pass.
+  inside = set(names)
+  steps = _plan(built.steps, shared, used, inside, f"{path}.steps")
+  if any(isinstance(step, Repeat) for step in steps):
+    raise UserError(f"{path}: a repeated group cannot hold another one")
+  for field, name, known in (("monitor", built.monitor, {step.name for step in steps}),
+                             ("start", built.start, names),
+                             ("model_from", built.model_from, names)):
+    if name is not None and name not in known:
+      raise UserError(f"{path}.{field}: there is no step {name!r}; "
+                      f"known: {', '.join(sorted(known))}")
+  if built.passes < 1 or built.patience < 1:
+    raise UserError(f"{path}: passes and patience must be at least 1")
+  return Repeat(built, tuple(steps), path)
 
 
 def run(config: Mapping, workdir: str | os.PathLike) -> dict:
@@ -90,38 +169,111 @@ def run(config: Mapping, workdir: str | os.PathLike) -> dict:
   chief = jax.process_index() == 0
   if chief:
     workdir.mkdir(parents=True, exist_ok=True)
-  with _Lock(workdir) if chief else _nothing():
+  with _Lock(workdir) if chief else contextlib.nullcontext():
     if chief:
       _claim(workdir, config)
     _barrier("claimed")
-    mesh = sharding.make_mesh()
+    runner = _Runner(workdir, config.get("seed") or 0, config.get("data_dir"),
+                     sharding.make_mesh())
     previous: dict[str, dict] = {}
     for position, step in enumerate(steps):
       directory = workdir / f"{position:02d}_{step.name}"
-      done = directory / "done.json"
-      if done.exists():
-        previous[step.name] = json.loads(done.read_text())["artifacts"]
-        console.say(f"step {step.name} is done already")
-        continue
-      console.say(f"step {step.name}")
-      began = time.time()
-      artifacts = step.module.run(step.config, Context(
-          directory=directory, workdir=workdir, path=step.path,
-          seed=_step_seed(config.get("seed") or 0, step.name),
-          data_dir=config.get("data_dir"), mesh=mesh, previous=previous))
-      _barrier(f"finished {step.name}")
-      if chief:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_json(done, {"artifacts": artifacts, "minutes": (time.time() - began) / 60,
-                          "devices": f"{mesh.size} {jax.devices()[0].device_kind}"})
-      _barrier(f"recorded {step.name}")
-      previous[step.name] = artifacts
+      if isinstance(step, Repeat):
+        previous |= runner.run_repeat(step, directory, previous)
+      else:
+        previous[step.name] = runner.run_step(step, directory, previous)
     metrics = _summarise(previous)
     if chief:
       write_json(workdir / "metrics.json", metrics)
       from actionjax.report import figures
       figures.write_all(workdir)
     return metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class _Runner:
+  """Runs steps, or finds them done."""
+  workdir: pathlib.Path
+  seed: int
+  data_dir: str | None
+  mesh: Any
+
+  def run_step(self, step: Step, directory: pathlib.Path, previous: dict, prefix: str = "") -> dict:
+    """A step's artifacts. `prefix` is its group and pass, "pruning/pass1/", where it has one."""
+    name = prefix + step.name
+
+    def work():
+      return step.module.run(step.config, Context(
+          directory=directory, workdir=self.workdir, path=step.path,
+          seed=_step_seed(self.seed, name), data_dir=self.data_dir, mesh=self.mesh,
+          previous=previous))
+    return self._once(name, directory, work)
+
+  def run_repeat(self, repeat: Repeat, directory: pathlib.Path, previous: dict) -> dict:
+    """Artifacts of all passes' steps ("pruning/pass1/train") and of the group under its name."""
+    config, found = repeat.config, {}
+    before = dict(previous)
+    if config.model_from is not None:  # to the end, where the latest model is looked for
+      before[config.model_from] = before.pop(config.model_from)
+    context = Context(directory, self.workdir, repeat.path, self.seed, self.data_dir, self.mesh,
+                      before)
+    history = [] if config.start is None else [_value(before[config.start], config, config.start)]
+    models = [] if config.start is None else [
+        {"model": str(context.model_of(None).relative_to(self.workdir))}]
+    first = 1 - len(history)  # number of the pass that history[0] tells of, 0 for the start
+    for number in range(1, config.passes + 1):
+      prefix, inner = f"{config.name}/pass{number}/", {}
+      for position, step in enumerate(repeat.steps):
+        inner[step.name] = self.run_step(
+            step, directory / f"pass{number:02d}" / f"{position:02d}_{step.name}",
+            {**before, **found, **inner}, prefix)
+      found |= {prefix + name: artifacts for name, artifacts in inner.items()}
+      history.append(_value(inner[config.monitor], config, config.monitor))
+      models.append(next((made for made in reversed(inner.values()) if "model" in made), {}))
+      if _stalled(history) >= config.patience:
+        break
+    best = history.index(max(history))
+    group = {"history": history, "first_pass": first, "best_pass": best + first,
+             **{key: value for key, value in models[best].items()
+                if key in ("model", "params_digest")}}
+    console.say(f"{config.name}: best is pass {group['best_pass']} "
+                f"({config.monitor} {config.metric} {max(history):.4f})")
+    return found | {config.name: self._once(config.name, directory, lambda: group)}
+
+  def _once(self, name: str, directory: pathlib.Path, work) -> dict:
+    """`work()`'s artifacts, from its done-marker where there is one."""
+    done = directory / "done.json"
+    if done.exists():
+      console.say(f"step {name} is done already")
+      return json.loads(done.read_text())["artifacts"]
+    console.say(f"step {name}")
+    began = time.time()
+    artifacts = work()
+    _barrier(f"finished {name}")
+    if jax.process_index() == 0:
+      directory.mkdir(parents=True, exist_ok=True)
+      write_json(done, {"artifacts": artifacts, "minutes": (time.time() - began) / 60,
+                        "devices": f"{self.mesh.size} {jax.devices()[0].device_kind}"})
+    _barrier(f"recorded {name}")
+    return artifacts
+
+
+def _value(artifacts: dict, config: RepeatConfig, name: str) -> float:
+  """The monitored metric of an evaluation. Raises UserError where it has none."""
+  try:
+    return artifacts["metrics"][config.metric]
+  except KeyError:
+    raise UserError(f"{config.name}: step {name!r} yields no metric {config.metric!r}") from None
+
+
+def _stalled(history: list[float]) -> int:
+  """How many passes in a row, up to now, lie below the best before them."""
+  count = 0
+  for position in range(len(history) - 1, 0, -1):
+    if history[position] >= max(history[:position]):
+      break
+    count += 1
+  return count
 
 
 def _summarise(previous: dict[str, dict]) -> dict:
@@ -195,15 +347,6 @@ class _Lock:
 
   def __exit__(self, *unused):
     self._file.close()
-
-
-class _nothing:
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *unused):
-    pass
 
 
 def _barrier(name: str) -> None:

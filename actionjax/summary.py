@@ -12,7 +12,7 @@ def main() -> None:
   cli.quiet_libraries()
   from actionjax import recipe
   from actionjax.report import summary
-  for step in recipe.plan(configuration.given(CONFIG)):
+  for step in recipe.flatten(recipe.plan(configuration.given(CONFIG))):
     parsed = step.module.parse(step.config, step.path)
     if hasattr(parsed, "model"):
       print(f"step {step.name}:\n{summary.table(parsed.model, parsed.data, depth=DEPTH.value)}\n")

@@ -51,13 +51,14 @@ class Runs:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     self._sessions = []
 
-  def start(self, workdir: pathlib.Path, argument: str, *, prefix=(), more=()):
+  def start(self, workdir: pathlib.Path, argument: str, *, prefix=(), more=(),
+            config="small_config.py"):
     """The command as a process, leader of a session of its own; output goes to a file."""
     workdir.parent.mkdir(parents=True, exist_ok=True)
     with workdir.with_suffix(".log").open("a") as log:
       process = subprocess.Popen(
           [*prefix, sys.executable, "-m", "actionjax.main", f"--workdir={workdir}",
-           f"--config={ROOT / 'tests' / 'small_config.py'}:{argument}",
+           f"--config={ROOT / 'tests' / config}:{argument}",
            f"--config.data_dir={self.data_dir}", *more],
           cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True)
     self._sessions.append(process)

@@ -42,7 +42,7 @@ def test_metrics_have_the_documented_keys(finished):
   assert json.loads((workdir / "metrics.json").read_text()) == found
   assert set(found) == {"test", "params_digest"}
   assert set(found["test"]) == {"top1", "top5", "mean_class_accuracy", "clips", "unreadable",
-                                "split", "views", "params_digest"}
+                                "skipped_at_preparation", "split", "views", "params_digest"}
   assert found["test"]["clips"] == 12 and found["test"]["unreadable"] == 0
   assert found["test"]["split"] == "cross_subject/test"
   assert found["test"]["params_digest"] == found["params_digest"] and (
@@ -164,6 +164,9 @@ def test_clips_without_what_the_model_reads(finished):
   _, workdir, _ = finished
   record, _ = _clip(finished, 0)
   model = actionjax.load(workdir)
+  model({**record, "pose3d": np.zeros((1, 4, 25, 3))})  # a network of the video alone
+  model = dataclasses.replace(model, data=dataclasses.replace(
+      model.data, pose=pipeline.PoseConfig(num_poses=4)))
   for change, message in ((dict(frames=[]), "the clip has no frames"),
                           (dict(pose3d=np.zeros((1, 4, 25, 3))), r"pose3d has shape \(1, 4, 25, 3"
                            r"\); this model reads \[M, T, 20, 3\] in the layout kinect_v1_20")):

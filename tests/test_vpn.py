@@ -10,7 +10,7 @@ import pytest
 from actionjax import models, skeletons
 from actionjax.errors import UserError
 from actionjax.models import pose_backbones, vpn
-from actionjax.training import losses
+from actionjax.training import initialise, losses
 from actionjax.training.state import path_names
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -315,3 +315,21 @@ def test_wrong_shapes_and_names_are_named():
   with pytest.raises(UserError, match="config.model has no key 'atention'"):
     _model(atention="none")
   assert skeletons.layout(LAYOUT).num_joints == 20
+
+
+@pytest.mark.parametrize("pose", [POSE, dict(name="lstm", units=4, depth=1)])
+def test_pose_network_hands_its_backbone_to_vpn(pose):
+  batch = _batch()
+  network = models.create(dict(name="pose_network", pose=pose), num_classes=5, layout=LAYOUT)
+  assert network.inputs == ("pose3d", "pose_score")
+  trained = _init(network, batch, seed=3)
+  logits, out = network.apply(trained, batch, train=False)
+  head = trained["params"]["head"]
+  np.testing.assert_allclose(logits, out["features"] @ head["kernel"] + head["bias"], atol=1e-5)
+  guided = _model(pose=pose)
+  variables, report = initialise.load_into(_init(guided, batch), trained, initialise.InitFrom(
+      source="pose", include=("vpn/pose_backbone",),
+      rename=(("^pose_backbone", "vpn/pose_backbone"),)))
+  assert not report.missing and not report.mismatched
+  np.testing.assert_array_equal(
+      guided.apply(variables, batch, train=False)[1]["pose_features"], out["features"])

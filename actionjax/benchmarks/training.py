@@ -53,7 +53,7 @@ def measure(config, *, num_steps: int = 20) -> list[Timing]:
   """
   mesh = sharding.make_mesh()
   return [_measure_step(step, config.get("data_dir"), mesh, num_steps)
-          for step in recipe.plan(config) if isinstance(step.config, train.Config)]
+          for step in recipe.flatten(recipe.plan(config)) if isinstance(step.config, train.Config)]
 
 
 def _measure_step(step, data_dir, mesh, num_steps: int) -> Timing:

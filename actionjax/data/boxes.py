@@ -20,8 +20,9 @@ def pose_boxes(points: np.ndarray, score: np.ndarray) -> np.ndarray:
   """
   found = np.isfinite(points).all(-1) & (points != 0).any(-1)
   present = ((score > 0) & found)[..., None]
-  low = np.where(present, points, np.inf).min((0, 2))
-  high = np.where(present, points, -np.inf).max((0, 2))
+  # `initial`: a clip may be without persons.
+  low = np.where(present, points, np.inf).min((0, 2), initial=np.inf)
+  high = np.where(present, points, -np.inf).max((0, 2), initial=-np.inf)
   boxes = np.concatenate([low, high], -1).astype(np.float32)
   boxes[~present.any((0, 2, 3))] = np.nan
   return boxes

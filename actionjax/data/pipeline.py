@@ -15,8 +15,8 @@ import numpy as np
 from absl import flags
 
 from actionjax import skeletons
-from actionjax.data import builders, protocols, records, sampling, transforms, workers
-from actionjax.errors import UnreadableClipError
+from actionjax.data import builders, own, protocols, records, sampling, transforms, workers
+from actionjax.errors import UnreadableClipError, UserError
 
 CROPS = {"centre": ((0.5, 0.5),),
          # Action Machine's three: top left, centre, bottom right (section 4.1).
@@ -96,6 +96,8 @@ class DataConfig:
       say so (MIRROR_CLASSES), and the label follows.
     video, pose: None where the model does not read it.
     threads: of the loader in each process. workers: loader processes (0: none).
+    about: what is known of a user's own dataset. Recipes and checkpoints fill it in; elsewhere
+      `own.about(dataset, data_dir)` finds it.
   """
   dataset: str
   protocol: str
@@ -107,15 +109,34 @@ class DataConfig:
   pose: PoseConfig | None = None
   threads: int = 4
   workers: int = 0
+  about: own.About | None = None
+
+  @property
+  def builder(self):
+    """The dataset's builder module, or what stands in for it; see `data/builders`."""
+    return builders.load(self.dataset, self.about)
+
+  @property
+  def layout(self) -> skeletons.Layout | None:
+    """Of the dataset's skeletons; None where it has none.
+
+    Raises:
+      UserError: poses are wanted that it does not have.
+    """
+    if self.pose and own.is_own(self.dataset) and "pose3d" not in self.builder.POSES:
+      raise UserError(f"{self.dataset} has {' and '.join(self.builder.POSES) or 'no skeletons'}, "
+                      "and the config's data.pose reads pose3d")
+    name = self.builder.LAYOUT
+    return skeletons.layout(name) if name else None
 
 
 class ClipTransform:
   """record -> one row of a batch. Training draws from Grain's generator, testing from none."""
 
   def __init__(self, config: DataConfig, *, views: int = 1, crops: str = "centre"):
-    builder = builders.load(config.dataset)
+    builder = config.builder
     self.config = config
-    self.layout = skeletons.layout(builder.LAYOUT)
+    self.layout = config.layout
     self.modality = builder.MODALITY
     self.mirror_classes = getattr(builder, "MIRROR_CLASSES", None)
     self.views = views
@@ -187,6 +208,13 @@ class ClipTransform:
     return row
 
 
+def only(config: DataConfig, inputs: tuple[str, ...]) -> DataConfig:
+  """The config without the sections that none of a model's `inputs` comes from."""
+  return dataclasses.replace(
+      config, video=config.video if "video" in inputs else None,
+      pose=config.pose if {"pose3d", "pose_score"} & set(inputs) else None)
+
+
 def model_inputs(config: DataConfig) -> tuple[str, ...]:
   """Names of the arrays that a model may read."""
   return (("video",) if config.video else ()) + (("pose3d", "pose_score") if config.pose else ())
@@ -199,7 +227,7 @@ def batch_spec(config: DataConfig, batch_size: int) -> dict:
     v = config.video
     spec["video"] = ((v.num_frames, *v.size, v.channels), np.uint8)
   if config.pose:
-    joints = skeletons.layout(builders.load(config.dataset).LAYOUT).num_joints
+    joints = config.layout.num_joints
     p = config.pose
     spec["pose3d"] = ((p.persons, p.num_poses, joints, 3), np.float32)
     spec["pose_score"] = ((p.persons, p.num_poses, joints), np.float32)
@@ -236,8 +264,10 @@ def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
   Raises:
     UserError: the dataset is not prepared, or has no such variant, protocol or part.
   """
-  builder = builders.load(config.dataset)
   dataset = records.open_dataset(data_dir, config.dataset, config.variant)
+  builder = builders.of(dataset)
+  if own.is_own(config.dataset) and config.about is not None:
+    own.check_same(config.about, dataset)
   rows = protocols.split(dataset.index, builders.protocol(builder, config.protocol), part,
                          validation=config.validation)
   return Clips(dataset, np.asarray(rows))

@@ -8,7 +8,9 @@ depends on nothing but the raw files. In `<data_dir>/<dataset>/<variant>/`:
 
   1.0.0/                the finished dataset (see `data/records.py`)
   .lock                 held while a run works here
-  .staging-1.0.0-KEY/   encoded clips of an unfinished run, for the raw files of that KEY
+  .staging-1.0.0-KEY/   encoded clips of an unfinished run, for the raw files of that KEY, and
+                        what was said of clips that could not be read (.lost) or are worth a
+                        note (.note)
   .building-1.0.0/      a dataset being put together
 """
 import contextlib
@@ -26,12 +28,19 @@ import zlib
 
 import numpy as np
 
-from actionjax.data import builders, records, workers
-from actionjax.errors import UserError
+from actionjax.data import builders, own, records, workers
+from actionjax.data.findings import shown
+from actionjax.errors import RawDataError, UnreadableClipError, UserError
+
+UNREADABLE = ("fail", "skip")
+MAX_UNREADABLE = 0.05
 
 
 def fingerprint(clips) -> str:
-  """sha256 over what the raw clips are made of: names and sizes of their files.
+  """sha256 over what the raw clips are made of.
+
+  Names and sizes of their files; of a user's own also a hash of their content, which for large
+  videos is that of the two ends (see `raw_files.digest`), and what a table says of the clips.
 
   Args:
     clips: what a builder's `find` returns.
@@ -69,36 +78,70 @@ def _read_staged(path: pathlib.Path) -> bytes | None:
   return data[:-4]
 
 
-def _encode_one(name: str, options: dict, folder: pathlib.Path, raw) -> str:
-  """Encodes one clip into its staged file; returns its clip_id."""
-  record = records.complete(builders.load(name).encode(raw, **options))
+def _encode_one(name: str, options: dict, folder: pathlib.Path, unreadable: str, raw) -> bool:
+  """Encodes one clip into its staged file; returns whether it could be read.
+
+  Raises:
+    RawDataError, UnreadableClipError: it could not, and `unreadable` is "fail".
+  """
+  path = _staged_path(folder, raw.clip_id)
+  try:
+    made = dict(builders.load(name).encode(raw, **options))
+  except (RawDataError, UnreadableClipError) as error:
+    if unreadable == "fail":
+      raise type(error)(f"{error}; --unreadable=skip leaves such clips out") from None
+    _put(path.with_suffix(".lost"), json.dumps([raw.clip_id, str(error)]).encode())
+    return False
+  notes = made.pop("notes", ())
+  record = records.complete(made)
   if record["clip_id"] != raw.clip_id:
     raise ValueError(f"{name}: clip {raw.clip_id} was encoded as {record['clip_id']}")
   from actionjax.data import tfds_dataset  # imports TFDS, which a finished dataset needs not
   data = records.canonical(tfds_dataset.features().serialize_example(record))
-  path = _staged_path(folder, raw.clip_id)
+  if notes:  # before the clip, which is not looked at again once it is there
+    _put(path.with_suffix(".note"), json.dumps([raw.clip_id, list(notes)]).encode())
+  _put(path, data + zlib.crc32(data).to_bytes(4, "little"))
+  return True
+
+
+def _put(path: pathlib.Path, data: bytes) -> None:
+  """Writes a file so that it is there whole or not at all."""
   temporary = path.with_suffix(f".{os.getpid()}.tmp")
   try:
-    temporary.write_bytes(data + zlib.crc32(data).to_bytes(4, "little"))
+    temporary.write_bytes(data)
     os.replace(temporary, path)
   except OSError as error:
     temporary.unlink(missing_ok=True)
-    raise OSError(error.errno, error.strerror, str(folder)) from None
-  return raw.clip_id
+    raise OSError(error.errno, error.strerror, str(path.parent)) from None
 
 
-def _encode_all(name, options, clips, folder, processes, report) -> None:
-  """Stages every clip that is not staged yet."""
-  for left in folder.glob("*.tmp"):
-    left.unlink()
+def _encode_all(name, options, clips, folder, processes, report, unreadable, most) -> None:
+  """Stages every clip that is not staged yet.
+
+  Raises:
+    UserError: more clips than the share `most` cannot be read.
+  """
+  for left in (*folder.glob("*.tmp"), *folder.glob("*.lost")):
+    left.unlink()  # a lost clip is tried again: its file may have been mended
   todo = [clip for clip in clips if _read_staged(_staged_path(folder, clip.clip_id)) is None]
   if len(todo) < len(clips):
     report(f"going on: {len(clips) - len(todo)} of {len(clips)} clips are encoded already")
-  work = functools.partial(_encode_one, name, options, folder)
+  work = functools.partial(_encode_one, name, options, folder, unreadable)
   with _progress(len(clips), len(clips) - len(todo), report) as advance:
+    lost = 0
     with contextlib.closing(workers.run(work, todo, processes)) as finished:
-      for _ in finished:
+      for readable in finished:
         advance()
+        lost += not readable
+        if lost > most * len(clips):
+          clip, why = _notes(folder, "lost")[0]
+          raise UserError(f"{lost} of {len(clips)} clips cannot be read, more than "
+                          f"--max_unreadable={most:g} allows; the first is {clip}: {why}")
+
+
+def _notes(folder: pathlib.Path, kind: str) -> list[tuple]:
+  """What was noted of staged clips, [(clip_id, what), ...] in order."""
+  return sorted(tuple(json.loads(path.read_text())) for path in folder.glob(f"*.{kind}"))
 
 
 @contextlib.contextmanager
@@ -123,7 +166,7 @@ def _progress(total: int, done: int, report):
 
 # ---- the finished dataset --------------------------------------------------------------
 
-def _build(module, name, variant, raw, key, staged, root) -> pathlib.Path:
+def _build(module, name, variant, raw, key, staged, root, policy) -> pathlib.Path:
   """A finished dataset's folder below `root`: records, index and, last, the info file."""
   needed = sum(path.stat().st_size for path in staged)
   # Better said before minutes of copying than after.
@@ -140,9 +183,11 @@ def _build(module, name, variant, raw, key, staged, root) -> pathlib.Path:
       "version": module.VERSION, "options": module.VARIANTS[variant],
       "class_names": list(module.CLASS_NAMES), "layout": module.LAYOUT,
       "modality": module.MODALITY if frames else "none", "fps": module.FPS,
-      # A raw clip that cannot be read stops the preparation; none is left out silently.
-      "unreadable": "stop", "fingerprint": raw, "key": key,
+      **policy, "fingerprint": raw, "key": key,
       "num_clips": len(index), "num_frames": int(index.num_frames.sum()), "shards": shards}
+  if isinstance(module, own.Builder):
+    module.write_splits(folder, index)
+    info |= {"poses": module.about.poses, "protocols": module.about.protocols, **module.info}
   (folder / records.INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
   return folder
 
@@ -214,13 +259,18 @@ def _report_counts(summary: dict, report) -> None:
                        break_on_hyphens=False))
 
 
+def _title(dataset: str, variant: str) -> str:
+  return dataset if own.is_own(dataset) else f"{dataset}/{variant}"
+
+
 def _say(line: str) -> None:
   print(line, flush=True)  # at once, into a pipe or a log too
 
 
 def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = None,
             variant: str | None = None, workers: int | None = None,
-            report=_say) -> dict:
+            report=_say, options: dict | None = None, unreadable: str = "fail",
+            max_unreadable: float = MAX_UNREADABLE) -> dict:
   """Prepares one variant of a dataset, or finds that there is nothing to do.
 
   Interrupted at any point, even killed, it goes on from the clips already encoded. The
@@ -229,18 +279,22 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
   files stay until the new are finished.
 
   Args:
-    dataset: a module of `actionjax.data.builders`.
+    dataset: a module of `actionjax.data.builders`, or a user's own as `KIND:NAME` (`data/own`).
     raw_dir: folder of the raw dataset; not needed where it is generated, nor to look at
       a finished one.
     data_dir: root of prepared datasets, None for `records.default_data_dir()`.
     variant: one of the builder's variants; None is its first.
     workers: processes that encode; None for all cores, 1 for none but this one.
     report: called with each line for the user.
+    options: of a user's own dataset; see its kind's OPTIONS.
+    unreadable: "fail" stops at a clip that cannot be read; "skip" leaves it out, and the
+      dataset's info, and every evaluation on it, say how many were left out.
+    max_unreadable: share of the clips that may be left out.
 
   Returns:
     {"path": the dataset's folder, "done": False if it was finished before, "clips",
     "frames": counts, "protocols": {protocol: {part: clips}}, "classes": {class: clips},
-    "seconds": float}.
+    "skipped": clips left out, "seconds": float}.
 
   Raises:
     UserError: an unknown dataset or variant, no raw_dir, or another run in the folder.
@@ -248,35 +302,56 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
     OSError: the disk is full (ENOSPC), or a folder is not writable.
   """
   start = time.monotonic()
-  module = builders.load(dataset)
+  if unreadable not in UNREADABLE:
+    raise UserError(f"--unreadable={unreadable} is none of {', '.join(UNREADABLE)}")
+  if not 0 <= max_unreadable < 1:
+    raise UserError(f"--max_unreadable={max_unreadable:g} is no share in [0, 1)")
+  module = (own.Builder(dataset, options=options) if own.is_own(dataset) else
+            builders.load(dataset))
   variant = builders.variant(module, variant)
   options = module.VARIANTS[variant]
   place = records.dataset_path(data_dir, dataset, variant)
   ready = _finished(place)
   clips = raw = key = None
   if raw_dir is not None or not module.NEEDS_RAW:
-    clips = sorted(module.find(raw_dir, **options), key=lambda clip: clip.clip_id)
+    found = module.find(raw_dir, **options)
+    for line in getattr(found, "remarks", ()):
+      report(line)
+    clips = sorted(found, key=lambda clip: clip.clip_id)
     raw = fingerprint(clips)
     key = _key(module.VERSION, options, raw)
   elif ready is None:
+    command = own.command(dataset) if own.is_own(dataset) else (
+        f"python -m actionjax.prepare --dataset={dataset} --raw_dir=FOLDER")
     raise UserError(f"{dataset} is not prepared in {place}; give the folder of its raw files: "
-                    f"python -m actionjax.prepare --dataset={dataset} --raw_dir=FOLDER")
-  done = clips is not None and (ready is None or ready["key"] != key)
+                    f"{command}")
+  # With clips left out it is not what "fail" asks for.
+  lacking = ready is not None and unreadable == "fail" and bool(ready.get("skipped"))
+  done = clips is not None and (ready is None or ready["key"] != key or lacking)
   if done:
     if ready is not None:
-      report(f"{place} was made from other raw files: preparing it anew")
+      made = "without unreadable clips" if lacking else "from other raw files or options"
+      report(f"{place} was made {made}: preparing it anew")
     with _lock(place.parent):
-      _prepare(module, dataset, variant, clips, raw, key, place, workers, report)
+      _prepare(module, dataset, variant, clips, raw, key, place, workers, report, unreadable,
+               max_unreadable)
   else:
-    report(f"{dataset}/{variant} is prepared already: nothing to do")
+    report(f"{_title(dataset, variant)} is prepared already: nothing to do")
     if clips is not None and _leftovers(place.parent, module.VERSION):
       with contextlib.suppress(UserError), _lock(place.parent):
         _sweep(place.parent, module.VERSION)
-  index = records.Index.load(place / records.INDEX_FILE)
+  finished = records.ClipDataset(place)
+  index, skipped = finished.index, finished.info.get("skipped", ())
   summary = {"path": str(place), "done": done, "clips": len(index),
-             "frames": int(index.num_frames.sum()), **_counts(module, index),
-             "seconds": time.monotonic() - start}
+             "frames": int(index.num_frames.sum()), **_counts(builders.of(finished), index),
+             "skipped": len(skipped), "seconds": time.monotonic() - start}
   _report_counts(summary, report)
+  for what, ids in finished.info.get("notes", {}).items():
+    report(f"{what}: {len(ids)} clips, such as {shown(ids[0])}")
+  for clip, why in skipped[:10]:
+    report(f"left out: {shown(clip)}: {why}")
+  if len(skipped) > 10:
+    report(f"left out: {len(skipped)} clips in all, listed in {place / records.INFO_FILE}")
   return summary
 
 
@@ -289,7 +364,8 @@ def _finished(place: pathlib.Path) -> dict | None:
     return None
 
 
-def _prepare(module, dataset, variant, clips, raw, key, place, processes, report) -> None:
+def _prepare(module, dataset, variant, clips, raw, key, place, processes, report, unreadable,
+             most) -> None:
   """Encodes, builds and publishes, under the lock."""
   if len({clip.clip_id for clip in clips}) != len(clips) or not clips:
     raise ValueError(f"{dataset}: find() must give one or more clips of different clip_id")
@@ -298,13 +374,20 @@ def _prepare(module, dataset, variant, clips, raw, key, place, processes, report
   _sweep(home, module.VERSION, keep=staging)
   staging.mkdir(exist_ok=True)
   processes = workers.default_workers() if processes is None else processes
-  report(f"preparing {dataset}/{variant}: {len(clips)} clips, {processes} worker(s)")
-  _encode_all(dataset, options, clips, staging, processes, report)
+  report(f"preparing {_title(dataset, variant)}: {len(clips)} clips, {processes} worker(s)")
+  _encode_all(dataset, options, clips, staging, processes, report, unreadable, most)
+  skipped = _notes(staging, "lost")
+  notes: dict[str, list[str]] = {}
+  for clip, words in _notes(staging, "note"):
+    for word in words:
+      notes.setdefault(word, []).append(clip)
+  policy = {"unreadable": unreadable, "max_unreadable": most, "skipped": skipped, "notes": notes}
   root = home / f".building-{module.VERSION}"
   root.mkdir()
-  staged = [_staged_path(staging, clip.clip_id) for clip in clips]
+  lost = {clip for clip, _ in skipped}
+  staged = [_staged_path(staging, clip.clip_id) for clip in clips if clip.clip_id not in lost]
   try:
-    _publish(_build(module, dataset, variant, raw, key, staged, root), place)
+    _publish(_build(module, dataset, variant, raw, key, staged, root, policy), place)
   except BaseException:
     shutil.rmtree(root, ignore_errors=True)  # makes room, where the disk is full
     raise

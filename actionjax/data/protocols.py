@@ -1,8 +1,9 @@
 """Which clips train and which test: pure functions of a dataset's index.
 
-A protocol is a callable `Index -> {"train": bool[N], "test": bool[N]}`. A builder
-lists its own by name (`PROTOCOLS`); `split` turns one into clip numbers. Nothing here
-depends on the order of the records or on global random state.
+A protocol is a callable `Index -> {"train": bool[N], "test": bool[N]}`, with "validation"
+beside them where a dataset holds clips out itself. A builder lists its own by name
+(`PROTOCOLS`); `split` turns one into clip numbers. Nothing here depends on the order of
+the records or on global random state.
 """
 import hashlib
 
@@ -89,7 +90,8 @@ def split(index: Index, protocol, part: str, validation: float | tuple[int, ...]
     index: the dataset's index, N clips.
     protocol: callable Index -> {"train": bool[N], "test": bool[N]}.
     part: "train" (the whole official training side), "fit" and "validation" (which
-      partition it), or "test".
+      partition it), or "test". Where the protocol has validation clips of its own, those are
+      "validation", apart from "train", and "fit" is all of "train".
     validation: what of the training side is held out as "validation": a fraction of
       each class in [0, 1), or a sequence of training subjects.
     seed: draws another fraction.
@@ -106,6 +108,8 @@ def split(index: Index, protocol, part: str, validation: float | tuple[int, ...]
   masks = protocol(index)
   if part in ("train", "test"):
     mask = masks[part]
+  elif "validation" in masks:
+    mask = masks["validation" if part == "validation" else "train"]
   else:
     train = np.flatnonzero(masks["train"])
     if isinstance(validation, (int, float)):

@@ -304,7 +304,7 @@ class ClipDataset:
   Attributes:
     path: the dataset's folder.
     info: dict with `dataset, variant, version, class_names, layout, modality, fps,
-      fingerprint, unreadable, num_clips, shards` and more, as `info.json` holds it.
+      fingerprint, unreadable, skipped, num_clips, shards` and more, as `info.json` holds it.
     index: the `Index`, in the order of the records.
   """
 
@@ -371,7 +371,8 @@ def dataset_path(data_dir, name: str, variant: str | None = None) -> pathlib.Pat
   from actionjax.data import builders
   builder = builders.load(name)
   root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
-  return root / name / builders.variant(builder, variant) / builder.VERSION
+  # A user's dataset is `KIND:NAME`, with its name in the place of a variant.
+  return root / name.partition(":")[0] / builders.variant(builder, variant) / builder.VERSION
 
 
 def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset:
@@ -379,7 +380,7 @@ def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset
 
   Args:
     data_dir: root of prepared datasets, or None for `default_data_dir()`.
-    name: the dataset, a module of `actionjax.data.builders`.
+    name: the dataset, a module of `actionjax.data.builders`, or a user's own (`data/own`).
     variant: one of the builder's variants; None is its first.
 
   Raises:
@@ -388,7 +389,9 @@ def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset
   """
   path = dataset_path(data_dir, name, variant)
   if not (path / INFO_FILE).exists():
-    from actionjax.data import builders
+    from actionjax.data import builders, own
+    if own.is_own(name):
+      raise UserError(own.not_prepared(name, data_dir))
     raw = " --raw_dir=FOLDER_OF_THE_RAW_FILES" if builders.load(name).NEEDS_RAW else ""
     place = f" --data_dir={path.parents[2]}" if data_dir else ""
     chosen = f" --variant={variant}" if variant else ""

@@ -67,12 +67,13 @@ def builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
     UserError: an unknown dataset.
   """
   module = builders.load(name)
+  kind = name.partition(":")[0]  # of a user's dataset, whose own name is a variant's
   configs = [tfds.core.BuilderConfig(name=variant) for variant in module.VARIANTS]
   # Not registered with TFDS: the same dataset may be asked for twice in a process.
   return type(_ClipsBuilder)(
-      "".join(part.title() for part in name.split("_")), (_ClipsBuilder,),
-      {"name": name, "VERSION": tfds.core.Version(module.VERSION), "BUILDER_CONFIGS": configs,
-       "__module__": module.__name__, "__doc__": module.__doc__ or name},
+      "".join(part.title() for part in kind.split("_")), (_ClipsBuilder,),
+      {"name": kind, "VERSION": tfds.core.Version(module.VERSION), "BUILDER_CONFIGS": configs,
+       "__module__": module.__name__.partition(":")[0], "__doc__": module.__doc__ or name},
       skip_registration=True)
 
 

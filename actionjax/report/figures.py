@@ -79,3 +79,13 @@ def confusion(matrix: np.ndarray, names: list[str] | None, *, title: str = "") -
   axis.set_ylabel("true")
   axis.set_title(title)
   return figure
+
+
+def bars(values: dict[str, float], *, ylabel: str, title: str = "") -> Figure:
+  """One bar a name."""
+  figure = Figure(figsize=(1.5 + 1.1 * len(values), 3.5), layout="constrained")
+  axis = figure.subplots()
+  axis.bar(list(values), list(values.values()))
+  axis.set_ylabel(ylabel)
+  axis.set_title(title, fontsize=9)
+  return figure

@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 from actionjax.errors import UserError
+from actionjax.training import checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,3 +42,7 @@ class Context:
       raise UserError(f"{self.path}: no earlier step {name!r} trains a model; "
                       f"those that do: {', '.join(trained)}")
     return self.workdir / trained[name]
+
+  def class_names(self) -> list[str]:
+    """Class names that the latest model stores."""
+    return checkpoint.load_description(self.model_of(None))["class_names"]

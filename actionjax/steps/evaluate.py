@@ -47,8 +47,9 @@ def run(config: Config, context: Context) -> dict:
   Writes `scores.npz` (probabilities, labels, clip_ids, readable) and `confusion.npy`.
 
   Returns:
-    Artifacts: `metrics` (top1, top5, mean_class_accuracy in [0, 1], clips, unreadable, views,
-    split, params_digest) and `scores` (file, relative to the workdir).
+    Artifacts: `metrics` (top1, top5, mean_class_accuracy in [0, 1], clips, unreadable,
+    skipped_at_preparation, views, split, params_digest) and `scores` (file, relative to the
+    workdir).
   """
   views = parse(config, context.path)
   sharding.check_batch_size(config.batch_size, context.mesh, f"{context.path}.batch_size")
@@ -68,7 +69,9 @@ def run(config: Config, context: Context) -> dict:
     raise UserError(f"none of the {len(readable)} clips of {config.part} could be read")
   probabilities, labels = scores.probabilities[readable], scores.labels[readable]
   result = metrics.summarise(probabilities, labels) | {
-      "unreadable": int((~readable).sum()), "split": f"{data.protocol}/{config.part}",
+      "unreadable": int((~readable).sum()),
+      "skipped_at_preparation": len(clips.dataset.info.get("skipped", ())),
+      "split": f"{data.protocol}/{config.part}",
       "views": {"temporal": views.temporal, "crops": views.crops, "aggregate": views.aggregate},
       "params_digest": digest(jax.device_get(variables))}
   if jax.process_index() == 0:

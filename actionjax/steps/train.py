@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from actionjax import configuration, console, models
-from actionjax.data import builders, pipeline
+from actionjax.data import own, pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.models import layers
+from actionjax.pruning import masks as pruning_masks
+from actionjax.steps import group, prune
 from actionjax.steps.context import Context
 from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding, steps
 from actionjax.training import state as states
@@ -48,6 +50,10 @@ class Config:
     part: what to train on: "train", or "fit" to keep "validation" out.
     validate: see `ValidationConfig`; None for none.
     init_from: see `initialise.InitFrom`; later ones win.
+    superclasses: the earlier "group" step, or a superclasses.json, whose levels the loss
+      `hierarchical` is given.
+    pruned_by: the earlier "prune" step, whose dead filters stay exactly zero; its model is what
+      `init_from` should name.
     freeze: regular expressions over parameter paths ("backbone/.*").
     ema: decay of averaged parameters, which are then what is evaluated and kept.
     select: the model that later steps see: "last" or "best" by validation.
@@ -65,6 +71,8 @@ class Config:
   part: str = "train"
   validate: Mapping[str, Any] | None = None
   init_from: tuple[Mapping[str, Any], ...] = ()
+  superclasses: str | None = None
+  pruned_by: str | None = None
   freeze: tuple[str, ...] = ()
   ema: float | None = None
   select: str = "last"
@@ -89,7 +97,7 @@ def parse(config: Config, path: str) -> Parsed:
   """Builds every section; raises UserError at the first key or value that nothing takes."""
   build = configuration.build
   data = parse_data(config.data, f"{path}.data")
-  builder = builders.load(data.dataset)
+  builder = data.builder
   validation = views = None
   if config.validate is not None:
     validation = build(ValidationConfig, config.validate, f"{path}.validate")
@@ -110,7 +118,8 @@ def parse(config: Config, path: str) -> Parsed:
     raise UserError(f"{path}: the model reads {', '.join(sorted(lacking))}, which "
                     f"{path}.data does not yield")
   return Parsed(
-      model=model, data=data, loss=parse_loss(config.loss, f"{path}.loss"), optim=optimiser,
+      model=model, data=pipeline.only(data, model.inputs),
+      loss=parse_loss(config.loss, f"{path}.loss"), optim=optimiser,
       validation=validation, views=views or classification.ViewConfig(),
       init_from=tuple(build(initialise.InitFrom, item, f"{path}.init_from[{i}]")
                       for i, item in enumerate(config.init_from)))
@@ -119,7 +128,8 @@ def parse(config: Config, path: str) -> Parsed:
 def parse_data(section: Mapping, path: str) -> pipeline.DataConfig:
   """A data section with its nested sections."""
   section = configuration.to_dict(section)
-  for key, cls in (("video", pipeline.VideoConfig), ("pose", pipeline.PoseConfig)):
+  for key, cls in (("video", pipeline.VideoConfig), ("pose", pipeline.PoseConfig),
+                   ("about", own.About)):
     if section.get(key) is not None:
       section[key] = configuration.build(cls, section[key], f"{path}.{key}")
   # Dataclasses pass through `build` as they are.
@@ -145,7 +155,7 @@ def parse_loss(section: Mapping, path: str):
 
 def describe(config: Config, parsed: Parsed) -> dict:
   """What a checkpoint says about itself, as JSON."""
-  builder = builders.load(parsed.data.dataset)
+  builder = parsed.data.builder
   return {"format": 1, "model": configuration.to_dict(config.model),
           "class_names": list(builder.CLASS_NAMES), "layout": builder.LAYOUT,
           "data": dataclasses.asdict(parsed.data), "views": dataclasses.asdict(parsed.views)}
@@ -178,14 +188,22 @@ def run(config: Config, context: Context) -> dict:
               f"{field.name}: {path}" for field in dataclasses.fields(report)
               for path in getattr(report, field.name)) + "\n")
 
+  loss, masks = parsed.loss, None
+  if config.superclasses is not None:
+    levels = group.load(context, config.superclasses)
+    group.check_levels(levels, getattr(parsed.model, "levels", ()), parsed.model.num_classes,
+                       context.path)
+    loss = functools.partial(loss, superclasses=levels)
+  if config.pruned_by is not None:
+    masks = pruning_masks.find_masks(variables["params"], prune.rule_of(context, config.pruned_by))
   labels = optim.frozen_labels(variables["params"], tuple(config.freeze))
   optimiser = optim.make(parsed.optim, total, labels)
   create = functools.partial(states.create, optimiser=optimiser, ema=config.ema is not None)
-  state = jax.jit(create, out_shardings=sharding.replicated(mesh))(variables)
+  state = jax.jit(create, out_shardings=sharding.replicated(mesh))(variables, masks=masks)
   abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
   train_step = jax.jit(
-      steps.make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=context.seed,
+      steps.make_train_step(parsed.model, loss, optimiser, labels, seed=context.seed,
                             ema=config.ema),
       donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
       compiler_options=layers.compiler_options())

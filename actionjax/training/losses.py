@@ -66,6 +66,40 @@ def vpn(logits, out, batch, params, *, classification: float = 0.8, embedding: f
   return total, parts
 
 
+def hierarchical(logits, out, batch, params, *, weights: tuple[float | None, ...],
+                 superclasses: tuple[tuple[int, ...] | None, ...] = (),
+                 label_smoothing: float = 0.0):
+  """Hierarchical classification's objective: a weighted sum of the levels' cross-entropies.
+
+  Args:
+    logits: float[B, N] of the last level.
+    out: with `stage_logits`, a dict of float[B, M] by stage name.
+    weights: of the levels at stage 1, 2, ..., the last one's at the end; None or 0 where a level
+      is absent (papers: 1/8, 1/4, 1/2, 1 for NTU; none, 1/16, 1/4, 1 for the smaller sets).
+    superclasses: for every level but the last, class -> superclass, [N]; None where the level is
+      absent. A step's `superclasses` fills it in.
+
+  Raises:
+    ValueError: a level of the model without weight or grouping.
+  """
+  del params
+  last = masked_mean(_per_clip_cross_entropy(logits, batch, label_smoothing), batch["valid"])
+  total, parts = weights[-1] * last, {"cross_entropy": last}
+  for stage, found in out["stage_logits"].items():
+    level = int(stage.removeprefix("stage")) - 1
+    weight = weights[level] if level < len(weights) - 1 else None
+    classes = superclasses[level] if level < len(superclasses) else None
+    if not weight or classes is None:
+      raise ValueError(f"the model has a level at {stage}, but the loss has no "
+                       f"{'superclasses' if weight else 'weight'} for it")
+    target = jnp.asarray(classes)[batch["label"]]
+    value = masked_mean(_per_clip_cross_entropy(
+        found, {**batch, "label": target}, label_smoothing), batch["valid"])
+    total = total + weight * value
+    parts[f"cross_entropy_{stage}"] = value
+  return total, parts
+
+
 def embedding_distance(visual, pose, kind: str):
   """Distance of the two embeddings float[B, D], per clip float[B]. See `vpn`."""
   visual, pose = visual.astype(jnp.float32), pose.astype(jnp.float32)

@@ -18,7 +18,7 @@ class TrainState:
     batch_stats: running statistics of its batch norms ({} without any).
     opt_state: the optimiser's state.
     masks: the tree of `params`; a leaf is the scalar True where nothing is pruned, else a
-      boolean array of the parameter's shape.
+      boolean array that broadcasts against the parameter, such as one value a filter.
     ema: exponential moving average of `params`, or None where none is asked for.
   """
   step: jax.Array
@@ -34,13 +34,15 @@ class TrainState:
     return {"params": params, "batch_stats": self.batch_stats}
 
 
-def create(variables, optimiser, *, ema: bool) -> TrainState:
-  """The state before the first step, with nothing pruned."""
+def create(variables, optimiser, *, ema: bool, masks=None) -> TrainState:
+  """The state before the first step; without `masks`, with nothing pruned."""
   params = variables["params"]
+  if masks is None:
+    masks = jax.tree.map(lambda _: jnp.array(True), params)
   return TrainState(
       step=jnp.zeros((), jnp.int32), params=params,
       batch_stats=variables.get("batch_stats", {}), opt_state=optimiser.init(params),
-      masks=jax.tree.map(lambda _: jnp.array(True), params),
+      masks=masks,
       # A copy: the state is donated to the step, which must not get one buffer twice.
       ema=jax.tree.map(jnp.copy, params) if ema else None)
 

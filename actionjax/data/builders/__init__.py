@@ -14,7 +14,8 @@ A builder module has these names, importable without any data:
   find(raw_dir, **variant) -> list of picklable objects, one per clip, with `clip_id`,
       and with `sources`, a tuple of (file name, bytes), where they come from files
       (otherwise their repr must tell their whole content, as a dataclass's does);
-      raises RawDataError
+      raises RawDataError; lines that the list has as `remarks` (see `archives.Found`), of
+      clips that were left out, are shown to the user
   encode(raw, **variant) -> dict, one record (see `data/records.py`); raises RawDataError
 """
 import functools
@@ -31,11 +32,30 @@ def names() -> tuple[str, ...]:
                       if not module.name.startswith("_")))
 
 
-def load(name: str):
-  """The builder module of a dataset. Raises UserError that lists the known ones."""
+def load(name: str, about=None):
+  """The builder module of a dataset, or for a user's own (`folder:mine`) what stands in for it.
+
+  Args:
+    name: of the dataset.
+    about: `own.About` of a user's dataset, where that is known already.
+
+  Raises:
+    UserError: an unknown dataset; lists the known ones.
+  """
+  from actionjax.data import own  # which imports this
+  if own.is_own(name):
+    return own.Builder(name, about)
   if name not in names():
-    raise UserError(f"unknown dataset {name!r}; known: {', '.join(names())}")
+    raise UserError(f"unknown dataset {name!r}; known: {', '.join(names())}, and your own: "
+                    f"{', '.join(own.KINDS)}")
   return importlib.import_module(f"{__name__}.{name}")
+
+
+def of(dataset):
+  """The builder of an opened `records.ClipDataset`; a user's knows its protocols from there."""
+  from actionjax.data import own
+  name = dataset.info["dataset"]
+  return own.Builder.of(dataset) if own.is_own(name) else load(name)
 
 
 def variant(builder, name: str | None) -> str:

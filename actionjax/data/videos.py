@@ -1,0 +1,171 @@
+"""Any video file that PyAV reads, decoded as a stream: memory does not grow with its length."""
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from actionjax.data import boxes, records
+from actionjax.errors import RawDataError
+
+# A frame above this is a damaged header rather than a video, and would fill the memory alone.
+MOST_PIXELS = 2**26
+# Headers count a frame more or less than decode: a file is truncated only below this share.
+_WHOLE = 0.9
+
+
+@dataclasses.dataclass
+class Facts:
+  """What decoding a whole video told of it.
+
+  Attributes:
+    count: decoded frames. declared: as the header has it, 0 where it does not.
+    fps: average frame rate, 0 if unknown. width, height: as shown, after rotation.
+    sizes: the different (width, height) of its frames.
+  """
+  count: int = 0
+  declared: int = 0
+  fps: float = 0.0
+  width: int = 0
+  height: int = 0
+  sizes: set = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass
+class Stored:
+  """A video as a record stores it.
+
+  Attributes:
+    frames: JPEG images. positions: int[n], each one's place among the decoded frames.
+    window: the part of the original frames that they show.
+    fps: of the stored frames. facts: of the whole video.
+  """
+  frames: list[bytes]
+  positions: np.ndarray
+  window: boxes.StoredWindow
+  fps: float
+  facts: Facts
+
+
+def scan(path) -> Facts:
+  """Decodes a whole video and keeps nothing of it.
+
+  Raises:
+    RawDataError: as `read`.
+  """
+  facts = Facts()
+  for _ in _decode(path, facts):
+    pass
+  return facts
+
+
+def read(path, place: Callable[[int, int], boxes.StoredWindow], max_frames: int,
+         quality: int = 95) -> Stored:
+  """A video's frames, cut and encoded one by one.
+
+  A video of more than `max_frames` frames keeps every second, fourth, ... of them: so many that
+  at least half of `max_frames` are left.
+
+  Args:
+    path: of the file.
+    place: (width, height) -> the window to store.
+    max_frames: at least 1; a clip is one record, which is read as a whole.
+    quality: of the JPEG images.
+
+  Raises:
+    RawDataError: the file holds no video, no frame, frames that do not decode, or fewer than its
+      header says.
+  """
+  facts, frames, positions, stride, window = Facts(), [], [], 1, None
+  for position, frame in enumerate(_decode(path, facts)):
+    if position % stride:
+      continue
+    if len(frames) == max_frames:
+      # Thinning while decoding needs no count, which many containers do not know.
+      frames, positions, stride = frames[::2], positions[::2], 2 * stride
+      if position % stride:
+        continue
+    if window is None:
+      window = place(facts.width, facts.height)
+    frames.append(records.encode_jpeg(window.cut(_upright(frame, facts)), quality))
+    positions.append(position)
+  return Stored(frames, np.array(positions), window, facts.fps / stride, facts)
+
+
+def _upright(frame, facts: Facts) -> np.ndarray:
+  """uint8[H,W,3] as shown: turned as the file says, and of the first frame's size."""
+  image = frame.to_ndarray(format="rgb24")
+  turns = round(_rotation(frame) / 90) % 4
+  if turns:
+    image = np.rot90(image, turns)
+  if image.shape[:2] != (facts.height, facts.width):
+    import cv2
+    image = cv2.resize(image, (facts.width, facts.height), interpolation=cv2.INTER_AREA)
+  return image
+
+
+def _rotation(frame) -> int:
+  """Degrees, counter-clockwise, by which a phone's video has to be turned to be upright."""
+  return getattr(frame, "rotation", 0)
+
+
+def _decode(path, facts: Facts) -> Iterator:
+  """Yields PyAV's frames and fills in the facts. Raises RawDataError."""
+  import av
+  try:
+    with contextlib.ExitStack() as stack:
+      # A file object and no protocols: neither a name such as "http:..." nor a playlist inside
+      # the file makes the library open anything else.
+      file = stack.enter_context(open(path, "rb"))
+      if not os.fstat(file.fileno()).st_size:
+        raise RawDataError(f"{path} is empty; fetch it again")
+      container = stack.enter_context(av.open(
+          file, metadata_errors="replace", options={"protocol_whitelist": "none"}))
+      # FFmpeg would draw a text file's letters as a video.
+      if not container.streams.video or container.format.name == "tty":
+        raise RawDataError(f"{path} holds no video")
+      stream = container.streams.video[0]
+      if stream.codec_context is None:
+        raise RawDataError(f"{path} holds a video that no decoder here reads")
+      stream.codec_context.thread_count = 1  # there is a process for every core
+      facts.fps = float(stream.average_rate or 0)
+      facts.declared = stream.frames or _frames_by_duration(container, stream)
+      _check_size(path, stream.codec_context.width or 0, stream.codec_context.height or 0)
+      for frame in container.decode(stream):
+        size = frame.width, frame.height
+        _check_size(path, *size)
+        if round(_rotation(frame) / 90) % 2:
+          size = size[::-1]
+        if not facts.count:
+          facts.width, facts.height = size
+        facts.sizes.add(size)
+        facts.count += 1
+        yield frame
+  except (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
+    if isinstance(error, RawDataError):
+      raise
+    where = f" after {facts.count} frames" if facts.count else ""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    raise RawDataError(f"{path} does not decode{where} ({reason}); fetch it again") from None
+  if not facts.count:
+    raise RawDataError(f"{path} has no frames")
+  if facts.count < _WHOLE * facts.declared:
+    raise RawDataError(f"{path} is truncated: {facts.count} frames decode of the "
+                       f"{facts.declared} that it declares; fetch it again")
+
+
+def _check_size(path, width: int, height: int) -> None:
+  if width * height > MOST_PIXELS:
+    raise RawDataError(f"{path} declares frames of {width}x{height}; more than {MOST_PIXELS} "
+                       "pixels are not read")
+
+
+def _frames_by_duration(container, stream) -> int:
+  """What a header without a count implies, 0 if nothing.
+
+  Another stream, of sound, may be longer than the video.
+  """
+  if container.duration is None or not stream.average_rate or len(container.streams) > 1:
+    return 0
+  return int(container.duration / 1e6 * stream.average_rate)

@@ -1,0 +1,48 @@
+"""The step that rebuilds a pruned model without its dead filters."""
+import dataclasses
+import shutil
+
+import jax
+
+from actionjax import console
+from actionjax.pruning import compact
+from actionjax.steps.context import Context
+from actionjax.training import checkpoint
+from actionjax.training.state import digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A compaction.
+
+  Attributes:
+    name: of the step.
+    model_from: the earlier training or repeated group whose model is taken (None: the latest).
+  """
+  name: str = "compact"
+  model_from: str | None = None
+
+
+def parse(config: Config, path: str) -> Config:
+  """Nothing to build: the config as it is."""
+  del path
+  return config
+
+
+def run(config: Config, context: Context) -> dict:
+  """Writes the smaller model, whose outputs are the pruned one's.
+
+  Returns:
+    Artifacts: `model` (folder, relative to the workdir), `params_digest`, `parameters` before and
+    after.
+  """
+  source = context.model_of(config.model_from)
+  target = context.directory / "model"
+  if target.exists():  # of a run that was killed before the done-marker
+    shutil.rmtree(target)
+  found = compact.compact_checkpoint(source, target)["compacted"]
+  parameters = [found["parameters_before"], found["parameters"]]
+  console.say(f"compacted from {parameters[0]} to {parameters[1]} parameters")
+  return {"model": str(target.relative_to(context.workdir)),
+          "params_digest": digest(jax.device_get(checkpoint.load_model(target)[0])),
+          "parameters": parameters}

@@ -1,0 +1,126 @@
+"""The step that measures which classifier teaches an early layer how much (HAC, Figure 5)."""
+import dataclasses
+import functools
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from actionjax import console, models
+from actionjax.data import pipeline
+from actionjax.errors import UserError
+from actionjax.models import layers
+from actionjax.report import figures
+from actionjax.steps import group
+from actionjax.steps.context import Context
+from actionjax.steps.train import parse_data
+from actionjax.training import checkpoint, losses, sharding
+from actionjax.training.state import path_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A measurement.
+
+  Attributes:
+    weights: of the levels, as in `losses.hierarchical`.
+    superclasses: see `steps.train`; not needed for a model without levels.
+    name: of the step.
+    model_from: the earlier training (None: the latest).
+    layer: regular expression of one kernel's path. Of several that match the last one in the
+      order of the blocks counts: by default the last convolution of the first stage.
+    part: of the protocol.
+    batches, batch_size: how many clips are looked at.
+  """
+  weights: tuple[float | None, ...]
+  superclasses: str | None = None
+  name: str = "gradients"
+  model_from: str | None = None
+  layer: str = r"backbone/stage1/block\d+/conv\d+/conv/kernel"
+  part: str = "fit"
+  batches: int = 8
+  batch_size: int = 8
+
+
+def parse(config: Config, path: str) -> re.Pattern:
+  """The compiled pattern. Raises UserError."""
+  if config.batches < 1:
+    raise UserError(f"{path}.batches must be at least 1")
+  try:
+    return re.compile(config.layer)
+  except re.error as error:
+    raise UserError(f"{path}.layer {config.layer!r} is no regular expression: {error}") from None
+
+
+def run(config: Config, context: Context) -> dict:
+  """Writes `gradients.json` and the picture `gradients.png`.
+
+  Returns:
+    Artifacts: `layer` (its path) and `gradients`, level -> mean absolute gradient that its
+    weighted loss sends to the layer, averaged over weights and batches.
+  """
+  pattern = parse(config, context.path)
+  variables, description = checkpoint.load_model(context.model_of(config.model_from),
+                                                 sharding.replicated(context.mesh))
+  data = parse_data(description["data"], "the checkpoint's data")
+  model = models.create(description["model"], num_classes=len(description["class_names"]),
+                        layout=description["layout"], path="the checkpoint's model")
+  superclasses = group.load(context, config.superclasses) if config.superclasses else ()
+  names = sorted((name for name in path_names(variables["params"]) if pattern.fullmatch(name)),
+                 key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+  if not names:
+    raise UserError(f"{context.path}.layer {config.layer!r} matches no parameter")
+  clips = pipeline.open_part(data, context.data_dir, config.part)
+  measure = jax.jit(
+      functools.partial(level_gradients, model, layer=names[-1], weights=config.weights,
+                        superclasses=superclasses),
+      compiler_options=layers.compiler_options())
+  feed = pipeline.train_batches(clips, data, batch_size=config.batch_size, seed=context.seed)
+  found = [jax.device_get(measure(variables, {
+      key: value for key, value in next(feed).items()
+      if key in (*model.inputs, "label", "valid")})) for _ in range(config.batches)]
+  mean = {level: float(np.mean([one[level] for one in found])) for level in found[0]}
+  console.say(f"mean absolute gradient at {names[-1]}: "
+              + ", ".join(f"{level} {value:.3g}" for level, value in mean.items()))
+  if jax.process_index() == 0:
+    context.directory.mkdir(parents=True, exist_ok=True)
+    (context.directory / "gradients.json").write_text(
+        json.dumps({"layer": names[-1], "gradients": mean}, indent=2) + "\n")
+    figures.bars(mean, ylabel="mean absolute gradient", title=names[-1]).savefig(
+        context.directory / "gradients.png", dpi=120)
+  return {"layer": names[-1], "gradients": mean}
+
+
+def level_gradients(model, variables, batch, *, layer: str, weights, superclasses) -> dict:
+  """Mean absolute gradient of every level's weighted loss with respect to one parameter.
+
+  The network runs as in training, but with running statistics and without dropout, so that the
+  clips of a batch do not mix.
+
+  Args:
+    variables: `params` and `batch_stats`.
+    layer: the parameter's path.
+    weights, superclasses: see `losses.hierarchical`.
+
+  Returns:
+    "level 1", ..., for the levels there are, the last one always -> float scalar.
+  """
+  flat, structure = jax.tree.flatten(variables["params"])
+  position = path_names(variables["params"]).index(layer)
+
+  def parts(leaf):
+    leaves = [*flat[:position], leaf, *flat[position + 1:]]
+    logits, out = model.apply({**variables, "params": jax.tree.unflatten(structure, leaves)},
+                              batch, train=False)
+    _, found = losses.hierarchical(logits, out, batch, None, weights=weights,
+                                   superclasses=superclasses)
+    named = {f"level {len(weights)}": weights[-1] * found["cross_entropy"]}
+    for stage in out.get("stage_logits", {}):
+      level = int(stage.removeprefix("stage"))
+      named[f"level {level}"] = weights[level - 1] * found[f"cross_entropy_{stage}"]
+    return dict(sorted(named.items()))
+
+  # One row of the Jacobian a level.
+  return jax.tree.map(lambda g: jnp.abs(g).mean(), jax.jacrev(parts)(flat[position]))

@@ -1,0 +1,99 @@
+"""The step that lays a run's results out as a paper's table, its figures beside ours."""
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from actionjax import configuration, console
+from actionjax.errors import UserError
+from actionjax.steps.context import Context
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A row, or one for every pass of a repeated group.
+
+  Attributes:
+    label: what stands in front.
+    evaluation: the step whose metric is shown; within `repeat`, that of every pass.
+    repeat: name of a repeated group.
+    paper: the paper's figure in per cent (None: it gives none); for a group, one for each pass.
+    note: a remark behind it.
+  """
+  label: str
+  evaluation: str
+  repeat: str | None = None
+  paper: Any = None
+  note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A table.
+
+  Attributes:
+    rows: see `Row`.
+    name: of the step; the file is NAME.md.
+    title: above the table.
+    metric: top1, top5 or mean_class_accuracy.
+  """
+  rows: tuple[Mapping[str, Any], ...]
+  name: str = "table"
+  title: str = ""
+  metric: str = "top1"
+
+
+def parse(config: Config, path: str) -> tuple[Row, ...]:
+  """The rows. Raises UserError for keys that nothing takes."""
+  return tuple(configuration.build(Row, row, f"{path}.rows[{i}]")
+               for i, row in enumerate(config.rows))
+
+
+def run(config: Config, context: Context) -> dict:
+  """Writes the table to the workdir and prints it.
+
+  Returns:
+    Artifacts: `table` (file, relative to the workdir).
+
+  Raises:
+    UserError: a row names a step that did not run or measured nothing.
+  """
+  lines = [config.title, ""] if config.title else []
+  lines += ["| | here, % | paper, % | clips | split | |", "| --- | --- | --- | --- | --- | --- |"]
+  for row in parse(config, context.path):
+    lines += _lines(row, config, context)
+  text = "\n".join(lines)
+  path = context.workdir / f"{config.name}.md"
+  if jax.process_index() == 0:
+    path.write_text(text + "\n")
+  console.say(text)
+  return {"table": path.name}
+
+
+def _lines(row: Row, config: Config, context: Context) -> list[str]:
+  if row.repeat is None:
+    return [_line(row.label, row.evaluation, row.paper, row.note, config, context)]
+  group = context.previous.get(row.repeat, {})
+  if "history" not in group:
+    raise UserError(f"{context.path}: there is no repeated group {row.repeat!r} before it")
+  papers = tuple(row.paper or ())
+  passes = len(group["history"]) - 1 + group["first_pass"]
+  lines = []
+  for number in range(1, passes + 1):
+    best = ", best by validation" if number == group["best_pass"] else ""
+    lines.append(_line(f"{row.label} {number}", f"{row.repeat}/pass{number}/{row.evaluation}",
+                       papers[number - 1] if number <= len(papers) else None,
+                       row.note + best, config, context))
+  return lines
+
+
+def _line(label, step, paper, note, config, context) -> str:
+  try:
+    found = context.previous[step]["metrics"]
+    value = 100 * found[config.metric]
+  except KeyError:
+    raise UserError(f"{context.path}: step {step!r} measured no {config.metric}") from None
+  unread = f" ({found['unreadable']} unreadable)" if found.get("unreadable") else ""
+  return (f"| {label} | {value:.2f} | {'–' if paper is None else f'{paper:.2f}'} | "
+          f"{found['clips']}{unread} | {found['split']} | {note.removeprefix(', ')} |")

@@ -1,0 +1,64 @@
+"""A plain network on any prepared dataset, first of all your own.
+
+  python -m actionjax.prepare --dataset=folder --name=mine --raw_dir=FOLDER
+  python -m actionjax.main --config=configs/own_data.py:dataset=folder:mine,protocol=split,cpu
+
+Arguments: dataset=NAME, for your own KIND:NAME; protocol, one of those that prepare printed;
+inputs=video, an inflated ResNet-18 on 16 frames of 112x112, or inputs=pose, a graph network on 3D
+skeletons; cpu: a quarter of the width, 56x56; epochs=N; flip=0.5 mirrors half of the clips, for
+actions without a left and a right; init=DIR: a model directory to start from; seed=N; tiny: the
+few seconds' worth that tests use. From random weights, which small datasets do not carry far; it
+is meant as a first number. What it reaches depends on the data.
+"""
+from ml_collections import ConfigDict, config_dict
+
+from actionjax import configuration
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """The config; see the module's docstring for `arg`."""
+  args = configuration.arguments(
+      arg, dataset="synthetic_actions", protocol="cross_subject", inputs="video", cpu=False,
+      epochs=60.0, flip=0.0, init="", seed=0, tiny=False)
+  if args.inputs not in ("video", "pose"):
+    raise configuration.UserError(f"config argument inputs={args.inputs} is neither video nor pose")
+  config = ConfigDict()
+  config.name = "own_data"
+  config.seed = args.seed
+  config.data_dir = config_dict.placeholder(str)
+  small = args.cpu or args.tiny
+  config.data = ConfigDict(dict(
+      dataset=args.dataset, protocol=args.protocol, validation=0.1, flip=args.flip,
+      time_jitter=0.15, threads=4, workers=0))
+  if args.inputs == "video":
+    config.data.video = ConfigDict(dict(
+        num_frames=4 if args.tiny else 16, size=(16, 16) if args.tiny else
+        (56, 56) if small else (112, 112), crop=0.9, scale_jitter=0.1, intensity_jitter=0.15))
+    backbone = dict(name="resnet3d", block="basic", kernels="factorised", stem_pool=(),
+                    stem_kernel=(3, 7, 7), spatial_strides=(1, 2, 2, 1),
+                    temporal_strides=(1, 2, 2, 1), stage_sizes=(2, 2, 2, 2), width=64)
+    if small:
+      backbone.update(stage_sizes=(1, 1, 1, 1), width=16)
+    else:
+      backbone.update(stem_strides=(2, 2, 2))
+    if args.tiny:
+      backbone.update(stage_sizes=(1,), width=4, spatial_strides=(2,), temporal_strides=(2,))
+    model = dict(name="hac", backbone=backbone, dropout=0.3,
+                 dtype="float32" if small else "bfloat16")
+  else:
+    config.data.pose = ConfigDict(dict(num_poses=8 if args.tiny else 20, persons=2, turn=15.0))
+    model = dict(name="pose_network", pose=dict(name="gcn"))
+    if args.tiny:
+      model["pose"].update(features=8, conv_features=(8,))
+  config.batch_size = 8
+  config.log_every = 10
+  config.steps = (
+      ConfigDict(dict(
+          kind="train", name="network", epochs=args.epochs, model=model,
+          loss=dict(name="cross_entropy"), ema=0.995,
+          optim=dict(name="adamw", learning_rate=1e-3, schedule="cosine", warmup=0.1,
+                     weight_decay=0.02, clip_norm=5.0),
+          init_from=(dict(source=args.init),) if args.init else ())),
+      ConfigDict(dict(kind="evaluate", name="test", views=dict(temporal=4))),
+  )
+  return config
