@@ -35,9 +35,8 @@ setup(
         "tensorboardX>=2.6",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6", "nbclient>=0.10", "nbformat>=5.10",
-                 "ipykernel>=6", "setuptools>=68",
-                 "wheel>=0.43"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "nbclient>=0.10",
+                 "nbformat>=5.10", "ipykernel>=6", "setuptools>=68", "wheel>=0.43"],
         "analysis": ["scikit-learn>=1.5", "scikit-image>=0.24"],
         "torch": ["torch>=2.4"],
         "pose": ["onnxruntime>=1.19"],
