@@ -1,0 +1,230 @@
+"""ST-GCN (Yan et al., AAAI 2018) and ST-GCN++ (Duan et al., PYSKL, ACM MM 2022)."""
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from actionjax import skeletons
+from actionjax.errors import UserError
+from actionjax.models import graph_layers, layers
+from actionjax.ops import graphs, skeleton_streams
+
+VARIANTS = ("stgcnpp", "stgcn")
+GRAPHS = {
+    "spatial": graphs.spatial,
+    "partition": graphs.spatial_partition,
+    "full_partition": lambda layout: graphs.spatial_partition(layout, reach=None),
+}
+# What a variant is made of; each can be chosen by itself.
+_PARTS = {
+    "stgcn": dict(graph="partition", adaptive="importance", graph_residual=False,
+                  temporal="single"),
+    "stgcnpp": dict(graph="spatial", adaptive="init", graph_residual=True,
+                    temporal="multi_scale"),
+}
+
+
+class GraphUnit(nn.Module):
+  """relu(bn(sum_k A_k^T x W_k) + residual), [N,V,T,C] -> [N,V,T,features].
+
+  Attributes:
+    graph: float[K,V,V], [from, to].
+    adaptive: "importance": A times learnt weights that start at 1 (`importance`); "init": A
+      itself is learnt (`adjacency`); "offset": A plus learnt weights that start near 0
+      (`offset`); "none": A as it is.
+    residual: add the input, through `shortcut` where widths differ; else 0.
+  """
+  features: int
+  graph: Any
+  adaptive: str = "importance"
+  residual: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, *, train: bool):
+    graph = jnp.asarray(self.graph, jnp.float32)
+    k, c = len(graph), x.shape[-1]
+    if self.adaptive == "importance":
+      graph = graph * self.param("importance", nn.initializers.ones, graph.shape, jnp.float32)
+    elif self.adaptive == "init":
+      graph = self.param("adjacency", lambda *_: graph)
+    elif self.adaptive == "offset":
+      graph = graph + self.param("offset", graph_layers.near_zero, graph.shape, jnp.float32)
+    elif self.adaptive != "none":
+      raise UserError(f"adaptive {self.adaptive!r} is none of importance, init, offset, none")
+    kernel = self.param("kernel", layers.he_fan_out, (c, k * self.features), jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, (k * self.features,), jnp.float32)
+    x, graph, kernel, bias = nn.dtypes.promote_dtype(x, graph, kernel, bias, dtype=self.dtype)
+    y = graph_layers.graph_convolution(
+        x, graph, kernel.reshape(c, k, self.features).swapaxes(0, 1))
+    # The biases of the K subsets pass the graph too, so that each joint gets its own.
+    y = y + (graph.sum(1).T @ bias.reshape(k, self.features))[:, None]
+    y = graph_layers.norm(train=train, dtype=self.dtype, name="bn")(y)
+    if self.residual:
+      if c != self.features:
+        x = graph_layers.Pointwise(self.features, dtype=self.dtype, name="shortcut")(
+            x, train=train)
+      y = y + x
+    return nn.relu(y)
+
+
+class TemporalUnit(nn.Module):
+  """[N,V,T,C] -> [N,V,ceil(T/stride),C], without activation.
+
+  Attributes:
+    kind: "single": a convolution of 9 frames and batch norm (`conv`, `bn`); "multi_scale":
+      ReLU of `graph_layers.MultiScaleTemporal` (`scales`), then 1x1 and batch norm (`transform`).
+    dropout: at the end.
+  """
+  kind: str = "single"
+  stride: int = 1
+  dropout: float = 0.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, *, train: bool):
+    features = x.shape[-1]
+    if self.kind == "single":
+      x = graph_layers.TemporalConv(features, 9, self.stride, dtype=self.dtype, name="conv")(x)
+      x = graph_layers.norm(train=train, dtype=self.dtype, name="bn")(x)
+    elif self.kind == "multi_scale":
+      x = nn.relu(graph_layers.MultiScaleTemporal(
+          features, self.stride, dtype=self.dtype, name="scales")(x, train=train))
+      x = graph_layers.Pointwise(features, dtype=self.dtype, name="transform")(x, train=train)
+    else:
+      raise UserError(f"temporal {self.kind!r} is neither single nor multi_scale")
+    return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+
+class STGCN(nn.Module):
+  """Skeletons float[B,M,T,V,C] -> feature map float[B,M,V,T',C'].
+
+  Attributes: see `Model`.
+  """
+  layout: str
+  variant: str = "stgcnpp"
+  graph: str | None = None
+  adaptive: str | None = None
+  graph_residual: bool | None = None
+  temporal: str | None = None
+  width: int = 64
+  stage_sizes: tuple[int, ...] = (4, 3, 3)
+  block_dropout: float = 0.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, *, train: bool):
+    if self.variant not in VARIANTS:
+      raise UserError(f"variant {self.variant!r} is neither {' nor '.join(VARIANTS)}")
+    own = {key: getattr(self, key) for key in _PARTS[self.variant]}
+    parts = _PARTS[self.variant] | {key: v for key, v in own.items() if v is not None}
+    if parts["graph"] not in GRAPHS:
+      raise UserError(f"graph {parts['graph']!r} is none of {', '.join(GRAPHS)}")
+    graph = GRAPHS[parts["graph"]](skeletons.layout(self.layout))
+    b, m = x.shape[:2]
+    x = graph_layers.InputNorm(dtype=self.dtype, name="input")(x, train=train)
+    index = 0
+    for stage, size in enumerate(self.stage_sizes):
+      for block in range(size):
+        stride = 2 if stage and not block else 1
+        x = Block(self.width * 2 ** stage, graph, parts["adaptive"], parts["graph_residual"],
+                  parts["temporal"], stride, residual=index > 0,
+                  dropout=self.block_dropout if index else 0.0, dtype=self.dtype,
+                  name=f"block{index}")(x, train=train)
+        index += 1
+    return x.reshape(b, m, *x.shape[1:])
+
+
+class Block(nn.Module):
+  """relu(temporal(graph(x)) + shortcut(x)); `residual` False: without the shortcut."""
+  features: int
+  graph: Any
+  adaptive: str
+  graph_residual: bool
+  temporal: str
+  stride: int = 1
+  residual: bool = True
+  dropout: float = 0.0
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, *, train: bool):
+    y = GraphUnit(self.features, self.graph, self.adaptive, self.graph_residual, self.dtype,
+                  name="graph_unit")(x, train=train)
+    y = TemporalUnit(self.temporal, self.stride, self.dropout, self.dtype,
+                     name="temporal_unit")(y, train=train)
+    if self.residual:
+      if x.shape[-1] != self.features or self.stride != 1:
+        x = graph_layers.Pointwise(self.features, self.stride, self.dtype, name="shortcut")(
+            x, train=train)
+      y = y + x
+    return nn.relu(y)
+
+
+class Model(nn.Module):
+  """Skeletons -> one stream -> ST-GCN or ST-GCN++ -> mean over joints, frames, persons -> dense.
+
+  Attributes:
+    num_classes: N.
+    layout: joint layout.
+    variant: "stgcnpp" or "stgcn".
+    dimensions: 3 reads `pose3d`, 2 `pose2d` with its scores as third channel; None: the layout's.
+    normalise: of skeletons, see `skeleton_streams.graph_input`; None: "upright" in 3D, "box" in
+      2D.
+    image_size: (height, width) that `pose2d` is measured in, for normalise="image".
+    stream: "joint", "bone", "joint_motion" or "bone_motion".
+    bone_pairs: "released" or "tree"; see `skeleton_streams.bone_parents`.
+    graph: "spatial", "partition" (ST-GCN's, as released), "full_partition" (as in the paper);
+      None here and below: the variant's own.
+    adaptive: "importance", "init", "offset" or "none"; see `GraphUnit`.
+    graph_residual: whether the graph unit adds its input.
+    temporal: "single" or "multi_scale"; see `TemporalUnit`.
+    width: of the first stage; doubles with every further one.
+    stage_sizes: blocks of each stage; stages after the first begin with a temporal stride of 2.
+    dropout: before the classifier. block_dropout: after each temporal unit but the first.
+    dtype: compute type; parameters and statistics are float32.
+  """
+  num_classes: int
+  layout: str
+  variant: str = "stgcnpp"
+  dimensions: int | None = None
+  normalise: str | None = None
+  image_size: tuple[int, int] = (1080, 1920)
+  stream: str = "joint"
+  bone_pairs: str = "released"
+  graph: str | None = None
+  adaptive: str | None = None
+  graph_residual: bool | None = None
+  temporal: str | None = None
+  width: int = 64
+  stage_sizes: tuple[int, ...] = (4, 3, 3)
+  dropout: float = 0.0
+  block_dropout: float = 0.0
+  dtype: str = "float32"
+
+  @property
+  def inputs(self) -> tuple[str, ...]:
+    """Names of the arrays that the model reads from a batch."""
+    return skeleton_streams.inputs(self.layout, self.dimensions)
+
+  @nn.compact
+  def __call__(self, batch, *, train: bool):
+    """Classifies a batch.
+
+    Args:
+      batch: `pose3d` float[B,M,T,J,3] or `pose2d` float[B,M,T,J,2], `pose_score`
+        float[B,M,T,J].
+
+    Returns:
+      logits float32[B,N] and out: `features` float[B,C], `feature_map` float[B,M,J,T/4,C].
+    """
+    x = skeleton_streams.graph_input(
+        batch, self.layout, dimensions=self.dimensions, normalise=self.normalise,
+        stream_name=self.stream, pairs=self.bone_pairs, image_size=self.image_size)
+    feature_map = STGCN(
+        self.layout, self.variant, self.graph, self.adaptive, self.graph_residual, self.temporal,
+        self.width, self.stage_sizes, self.block_dropout, jnp.dtype(self.dtype),
+        name="backbone")(x, train=train)
+    logits, features = graph_layers.PersonHead(self.num_classes, self.dropout, name="head")(
+        feature_map, train=train)
+    return logits, {"features": features, "feature_map": feature_map}

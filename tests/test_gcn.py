@@ -1,0 +1,509 @@
+"""Graph networks: graphs and streams against NumPy, networks against the PyTorch ones."""
+import json
+import os
+import pathlib
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from actionjax import skeletons
+from actionjax.errors import UserError
+from actionjax.importers import conversion, torch_gcn, torch_layout
+from actionjax.models import graph_layers, msg3d, stgcn
+from actionjax.models.nonlocal3d import NonLocalBlock
+from actionjax.ops import graphs, skeleton_streams
+from actionjax.training import checkpoint
+
+V1, V2, COCO = (skeletons.layout(name) for name in ("kinect_v1_20", "kinect_v2_25", "coco_17"))
+ALL = tuple(skeletons.LAYOUTS.values())
+
+
+def _random(*shape, seed=0):
+  return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def _count(tree):
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+# --- Graphs ---------------------------------------------------------------------------------
+
+def test_spatial_subsets_are_directed_from_the_centre():
+  identity, inward, outward = graphs.spatial(V2)
+  np.testing.assert_array_equal(identity, np.eye(25))
+  spine, centre = V2.index("spine"), V2.index("shoulder_centre")
+  assert inward[centre, spine] == 1 and inward[spine, centre] == 0
+  # The shoulder centre hears four neighbours, each a quarter; the head nobody farther.
+  neighbours = [V2.index(j) for j in ("spine", "neck", "left_shoulder", "right_shoulder")]
+  np.testing.assert_allclose(outward[neighbours, centre], 0.25)
+  assert outward[:, V2.index("head")].sum() == 0 and inward[:, centre].sum() == 0
+
+
+@pytest.mark.parametrize("layout", ALL, ids=lambda layout: layout.name)
+def test_graphs_of_every_layout(layout):
+  joints = layout.num_joints
+  adjacency = graphs.binary(layout)
+  assert adjacency.sum() == 2 * (joints - 1)
+  np.testing.assert_array_equal(adjacency, adjacency.T)
+  subsets = graphs.spatial(layout)
+  np.testing.assert_array_equal((subsets > 0).sum(0), adjacency + np.eye(joints))
+  whole = adjacency + np.eye(joints)
+  for reach in (1, None):
+    parts = graphs.spatial_partition(layout, reach)
+    np.testing.assert_allclose(parts.sum(0), whole / whole.sum(0), atol=1e-6)
+  # Counted all the way, each bone goes once inwards and once outwards; the released code tells
+  # apart only the centre, its neighbours and the rest.
+  assert [np.count_nonzero(a) for a in parts] == [joints, joints - 1, joints - 1]
+  centre = layout.index(graphs.centre_joint(layout))
+  once = adjacency[centre] > 0
+  near = once | (adjacency @ adjacency[centre] > 0)
+  near[centre] = False
+  released = graphs.spatial_partition(layout)
+  np.testing.assert_array_equal(released[2].any(0), near)
+  assert np.count_nonzero(released[2]) == near.sum()
+  assert np.count_nonzero(released[1]) == 2 * (joints - 1) - near.sum()
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_scales_are_exact_hop_distances(frames):
+  adjacency = graphs.binary(V1) if frames == 1 else graphs.windowed(graphs.binary(V1), frames)
+  assert adjacency.shape == (20 * frames,) * 2
+  own = np.eye(len(adjacency))
+  reach = [np.minimum(np.linalg.matrix_power(adjacency.astype(np.float64) + own, k), 1)
+           for k in range(5)]
+  scales = graphs.multi_scale(adjacency, 5)
+  for k in range(1, 5):
+    exact = reach[k] - reach[k - 1] + own
+    np.testing.assert_allclose(scales[k], exact / exact.sum(0), atol=1e-6)
+  np.testing.assert_array_equal(scales[0], own)
+
+
+def test_hops_between_unconnected_nodes_are_infinite():
+  adjacency = np.zeros((4, 4))
+  adjacency[0, 1] = adjacency[1, 0] = 1
+  assert graphs.hops(adjacency)[0].tolist() == [0, 1, np.inf, np.inf]
+  np.testing.assert_array_equal(graphs.normalise_columns(np.zeros((3, 3))), np.zeros((3, 3)))
+
+
+# --- Streams --------------------------------------------------------------------------------
+
+def test_streams_against_numpy():
+  x = _random(2, 1, 6, 25, 3)
+  bone = np.zeros_like(x)
+  tree = {child: parent for parent, child in V2.bones} | {
+      "spine": "shoulder_centre", "hip_centre": "spine", "shoulder_centre": "shoulder_centre"}
+  released = tree | {"left_hand_tip": "left_thumb", "right_hand_tip": "right_thumb"}
+  for pairs, parents in (("tree", tree), ("released", released)):
+    for joint, parent in parents.items():
+      i, j = V2.index(joint), V2.index(parent)
+      bone[..., i, :] = x[..., i, :] - x[..., j, :]
+    np.testing.assert_array_equal(skeleton_streams.stream(x, "bone", V2, pairs=pairs), bone)
+  for name, source in (("joint_motion", x), ("bone_motion", bone)):
+    motion = np.zeros_like(x)
+    for t in range(5):
+      motion[:, :, t] = source[:, :, t + 1] - source[:, :, t]
+    np.testing.assert_array_equal(skeleton_streams.stream(x, name, V2), motion)
+  np.testing.assert_array_equal(skeleton_streams.stream(x, "joint", V2), x)
+
+
+def test_scores_of_streams_are_means():
+  x = _random(1, 1, 4, 17, 3)
+  bone = np.asarray(skeleton_streams.stream(x, "bone", COCO, scored=True))
+  elbow, shoulder, nose = (COCO.index(j) for j in ("left_elbow", "left_shoulder", "nose"))
+  np.testing.assert_allclose(bone[..., elbow, :2], x[..., elbow, :2] - x[..., shoulder, :2])
+  np.testing.assert_allclose(bone[..., elbow, 2], (x[..., elbow, 2] + x[..., shoulder, 2]) / 2)
+  np.testing.assert_allclose(bone[..., nose, :], x[..., nose, :] * [0, 0, 1])
+  motion = np.asarray(skeleton_streams.stream(x, "joint_motion", COCO, scored=True))
+  np.testing.assert_allclose(motion[:, :, 0, :, 2], x[:, :, :2, :, 2].mean(2), rtol=1e-6)
+  assert not motion[:, :, -1].any()
+
+
+def test_upright_against_scipy():
+  pose, score = _random(3, 2, 5, 20, 3), np.ones((3, 2, 5, 20), np.float32)
+  score[1, 1] = 0  # an absent person
+  score[2, 0, 0, V1.index("left_shoulder")] = 0  # the second turn has no axis
+  found = np.asarray(jax.jit(lambda p, s: skeleton_streams.upright(p, s, V1))(pose, score))
+  low, high, left, right = (V1.index(j) for j in (
+      "hip_centre", "spine", "left_shoulder", "right_shoulder"))
+  for b in range(3):
+    x = (pose[b] - pose[b, 0, 0, high]).reshape(-1, 3).astype(np.float64)
+    for start, end, axis in ((low, high, [0, 0, 1]), (left, right, [1, 0, 0]))[:2 if b < 2 else 1]:
+      way = x.reshape(2, 5, 20, 3)[0, 0, end] - x.reshape(2, 5, 20, 3)[0, 0, start]
+      normal = np.cross(way / np.linalg.norm(way), axis)
+      angle = np.arctan2(np.linalg.norm(normal), way @ axis / np.linalg.norm(way))
+      x = Rotation.from_rotvec(angle * normal / np.linalg.norm(normal)).apply(x)
+    expected = x.reshape(2, 5, 20, 3) * (score[b] > 0)[..., None]
+    np.testing.assert_allclose(found[b], expected, atol=2e-5)
+  assert not found[1, 1].any()
+
+
+def test_upright_leaves_bodies_that_have_no_turn():
+  pose = np.zeros((1, 1, 2, 20, 3), np.float32)
+  pose[..., V1.index("spine"), 2] = 1
+  pose[..., V1.index("left_shoulder"), 0], pose[..., V1.index("right_shoulder"), 0] = 1, -1
+  score = np.ones(pose.shape[:-1], np.float32)
+  # Shoulders point along -x, exactly opposite: no shortest turn exists.
+  moved = pose - np.array([0, 0, 1], np.float32)
+  np.testing.assert_array_equal(skeleton_streams.upright(pose, score, V1), moved)
+
+
+def test_image_and_box_coordinates():
+  pose = np.array([[0, 0], [1920, 1080], [960, 540], [480, 270]], np.float32)[None, None, None]
+  score = np.array([1, 1, 1, 0], np.float32)[None, None, None]
+  found = skeleton_streams.image_coordinates(pose, score, (1080, 1920))[0, 0, 0]
+  np.testing.assert_allclose(found, [[-1, -1], [1, 1], [0, 0], [0, 0]])
+  found = skeleton_streams.box_coordinates(pose / 2 + 7, score)[0, 0, 0]
+  np.testing.assert_allclose(found, [[-1, -1], [1, 1], [0, 0], [0, 0]], atol=1e-6)
+  small = skeleton_streams.box_coordinates(pose / 1000, score)[0, 0, 0]
+  np.testing.assert_allclose(small, (pose / 1000)[0, 0, 0] * score[0, 0, 0][:, None])
+  assert not np.asarray(skeleton_streams.box_coordinates(pose, 0 * score)).any()
+
+
+# --- Layers ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_graph_convolution_is_a_sum_over_neighbours(channels):
+  x, graph, kernel = _random(2, 5, 4, channels), _random(3, 5, 5), _random(3, channels, 6)
+  expected = np.einsum("nvtc,kvw,kco->nwto", x, graph, kernel)
+  found = graph_layers.graph_convolution(jnp.asarray(x), jnp.asarray(graph), jnp.asarray(kernel))
+  np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("size, stride, dilation, frames", [(9, 1, 1, 12), (9, 2, 1, 11),
+                                                            (3, 2, 4, 7), (1, 2, 1, 5)])
+def test_temporal_convolution_is_a_sum_over_frames(size, stride, dilation, frames):
+  x = _random(2, 3, frames, 4)
+  layer = graph_layers.TemporalConv(5, size, stride, dilation)
+  variables = layer.init(jax.random.key(0), x)
+  kernel = np.asarray(variables["params"]["kernel"])
+  expected = np.zeros((2, 3, -(-frames // stride), 5))
+  for t in range(expected.shape[2]):
+    for tap in range(size):
+      source = t * stride + (tap - size // 2) * dilation
+      if 0 <= source < frames:
+        expected[:, :, t] += x[:, :, source] @ kernel[tap]
+  np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
+
+
+# --- Networks against PyTorch's numbers -----------------------------------------------------
+
+def _generated(name, shape):
+  """The value of a state_dict entry by the fixtures' convention."""
+  random = np.random.default_rng(zlib.crc32(name.encode()))
+  if name.endswith("num_batches_tracked"):
+    return np.zeros(shape, np.int64)
+  if name.endswith("running_mean"):
+    value = 0.1 * random.standard_normal(shape)
+  elif name.endswith("running_var"):
+    value = 1 + 0.1 * abs(random.standard_normal(shape))
+  elif len(shape) < 2:
+    value = name.endswith("weight") + 0.1 * random.standard_normal(shape)
+  else:
+    value = random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+  return (value * (0.01 if name.endswith(".PA") else 1)).astype(np.float32)
+
+
+def _fixture(name):
+  """A fixture's state and stored arrays; the test is skipped where there are none."""
+  folder = pathlib.Path(os.environ.get("ACTIONJAX_TEST_FIXTURES", ""))
+  if not (folder / f"{name}.npz").is_file():
+    pytest.skip("ACTIONJAX_TEST_FIXTURES names no folder with reference numbers")
+  shapes = json.loads((folder / f"{name}.state_dict.json").read_text())
+  state = {entry: _generated(entry, shape) for entry, shape in shapes.items()}
+  return state, np.load(folder / f"{name}.npz")
+
+
+def _input(name, shape):
+  return np.random.default_rng(zlib.crc32(name.encode())).random(shape, dtype=np.float32)
+
+
+def _check_network(module, state, stored, x):
+  found = torch_gcn.import_gcn(state)
+  fields = {key: value for key, value in found.model.items() if key != "name"}
+  model = module.Model(found.num_classes, **fields | {"normalise": "none"})
+  batch = {"pose3d": x, "pose_score": np.ones(x.shape[:-1], np.float32)}
+  logits, out = jax.jit(lambda v, b: model.apply(v, b, train=False))(found.variables, batch)
+  expected = stored["features"].transpose(0, 1, 4, 3, 2)  # [N,M,C,T,V]
+  np.testing.assert_allclose(out["feature_map"], expected, atol=1e-4 * abs(expected).max())
+  np.testing.assert_allclose(logits, stored["logits"], atol=1e-4 * abs(stored["logits"]).max())
+  np.testing.assert_allclose(out["features"], expected.mean((1, 2, 3)), rtol=1e-4, atol=1e-5)
+  return found
+
+
+def test_stgcnpp_is_the_torch_network(quick_compilation):
+  state, stored = _fixture("stgcnpp_ntu")
+  np.testing.assert_allclose(graphs.spatial(V2), stored["adjacency"], atol=1e-6)
+  found = _check_network(stgcn, state, stored, _input("stgcnpp_input", (1, 2, 20, 25, 3)))
+  assert found.model["variant"] == "stgcnpp" and found.model["layout"] == "kinect_v2_25"
+  learnt = [name for name in state if name.startswith("backbone.")
+            and not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+  assert _count(found.variables["params"]["backbone"]) == sum(state[n].size for n in learnt)
+
+
+def test_msg3d_is_the_torch_network(quick_compilation):
+  state, stored = _fixture("msg3d_ntu")
+  np.testing.assert_array_equal(graphs.binary(V2), stored["adjacency"])
+  state["backbone.A"] = stored["adjacency"]
+  found = _check_network(msg3d, state, stored, _input("msg3d_input", (1, 2, 16, 25, 3)))
+  assert found.model["scales"] == 13 and found.model["windows"] == (3, 5)
+
+
+def test_nonlocal_block_is_the_torch_block():
+  state, stored = _fixture("nonlocal3d_64")
+  dense = lambda name: {"kernel": state[f"{name}.conv.weight"][:, :, 0, 0, 0].T}
+  params = {name: dense(name) | {"bias": state[f"{name}.conv.bias"]}
+            for name in ("theta", "phi", "g")}
+  params |= {"out": dense("conv_out"), "bn": {"scale": state["conv_out.bn.weight"],
+                                              "bias": state["conv_out.bn.bias"]}}
+  stats = {"bn": {"mean": state["conv_out.bn.running_mean"],
+                  "var": state["conv_out.bn.running_var"]}}
+  x = np.moveaxis(_input("nonlocal_input", (1, 64, 4, 7, 7)), 1, -1)
+  y = NonLocalBlock().apply({"params": params, "batch_stats": stats}, x, train=False)
+  expected = np.moveaxis(stored["output"], 1, -1)
+  np.testing.assert_allclose(y, expected, atol=1e-4 * abs(expected).max())
+
+
+# --- The non-local block --------------------------------------------------------------------
+
+@pytest.mark.parametrize("fields", [
+    {}, dict(pairwise="gaussian"), dict(pairwise="dot_product", inner=3), dict(scale=True),
+    dict(subsample=True), dict(pairwise="gaussian", subsample=True)], ids=str)
+def test_nonlocal_options_against_numpy(fields):
+  x = _random(2, 3, 4, 4, 6)
+  block = NonLocalBlock(zero_scale=False, **fields)
+  variables = block.init(jax.random.key(0), x, train=False)
+  params = jax.tree.map(lambda p: _random(*p.shape, seed=p.size), variables["params"])
+  variables = {**variables, "params": params}
+  project = lambda name: x @ params[name]["kernel"] + params[name]["bias"]
+  pool = lambda y: (y.reshape(2, 3, 2, 2, 2, 2, -1).max((3, 5)) if fields.get("subsample")
+                    else y).reshape(2, -1, y.shape[-1])
+  flat = lambda y: y.reshape(2, 48, -1)
+  if fields.get("pairwise") == "gaussian":
+    query, key = flat(x), pool(x)
+    assert "theta" not in params and "phi" not in params
+  else:
+    query, key = flat(project("theta")), pool(project("phi"))
+  products = np.einsum("bic,bjc->bij", query, key).astype(np.float64)
+  if fields.get("scale"):
+    products /= np.sqrt(3)
+  weights = np.exp(products - products.max(-1, keepdims=True))
+  weights /= weights.sum(-1, keepdims=True)
+  if fields.get("pairwise") == "dot_product":
+    weights = products / products.shape[-1]
+  y = (weights @ pool(project("g"))).reshape(2, 3, 4, 4, -1) @ params["out"]["kernel"]
+  expected = x + y / np.sqrt(1 + 1e-5) * params["bn"]["scale"] + params["bn"]["bias"]
+  np.testing.assert_allclose(block.apply(variables, x, train=False), expected,
+                             atol=1e-4 * abs(expected).max())
+
+
+def test_nonlocal_block_starts_as_the_identity():
+  x = _random(1, 2, 3, 3, 4)
+  y, _ = NonLocalBlock().init_with_output(jax.random.key(0), x, train=False)
+  np.testing.assert_array_equal(y, x)
+  with pytest.raises(UserError, match="concatenation"):
+    NonLocalBlock(pairwise="concatenation").init(jax.random.key(0), x, train=False)
+
+
+# --- Models ---------------------------------------------------------------------------------
+
+def _batch(layout, frames=16, persons=2, clips=1):
+  joints = layout.num_joints
+  name = "pose3d" if layout.dimensions == 3 else "pose2d"
+  shape = (clips, persons, frames, joints)
+  return {name: 100 * _random(*shape, layout.dimensions), "pose_score": np.ones(shape, np.float32)}
+
+
+def _shapes(model, batch):
+  return jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=False), batch)
+
+
+def _stgcn_count(joints, graph_residual, multi_scale):
+  """Parameters of ten blocks, counted by hand: 1x1 and 9x1 convolutions, norms, graphs."""
+  norm, conv = lambda c: 2 * c, lambda i, o, k=1: (i * k + 1) * o
+  total, i = norm(3 * joints), 3
+  for block, o in enumerate([64] * 4 + [128] * 3 + [256] * 3):
+    total += 3 * joints ** 2 + conv(i, 3 * o) + norm(o)  # graph unit
+    if graph_residual and i != o:
+      total += conv(i, o) + norm(o)
+    if multi_scale:
+      sizes = [o - 5 * (o // 6)] + [o // 6] * 5
+      total += sum(conv(o, s) for s in sizes) + sum(norm(s) for s in sizes[:5])
+      total += sum(conv(s, s, 3) for s in sizes[:4]) + norm(o) + conv(o, o) + norm(o)
+    else:
+      total += conv(o, o, 9) + norm(o)
+    if block and i != o:
+      total += conv(i, o) + norm(o)
+    i = o
+  return total
+
+
+def test_parameter_counts():
+  ntu = _batch(V2)
+  count = lambda model, batch: _count(_shapes(model, batch)["params"]["backbone"])
+  assert count(stgcn.Model(60, "kinect_v2_25"), ntu) == 1_387_724
+  assert _stgcn_count(25, True, True) == 1_387_724
+  assert count(stgcn.Model(60, "kinect_v2_25", variant="stgcn"), ntu) == 3_083_412
+  assert _stgcn_count(25, False, False) == 3_083_412
+  # 3.17 M in the published comparison.
+  assert count(msg3d.Model(60, "kinect_v2_25"), ntu) == 3_171_495
+
+
+@pytest.mark.parametrize("layout", ALL, ids=lambda layout: layout.name)
+def test_models_of_every_layout(layout):
+  normalise = None if layout.dimensions == 2 or layout.centre_joint else "none"
+  small = {stgcn: dict(stage_sizes=(1, 1, 1)), msg3d: dict(scales=3, window_scales=2, windows=(3,))}
+  # The other has the same first lines.
+  module = msg3d if layout in (V1, COCO) else stgcn
+  model = module.Model(5, layout.name, normalise=normalise, width=12, stream="bone",
+                       **small[module])
+  source = "pose3d" if layout.dimensions == 3 else "pose2d"
+  assert model.inputs == (source, "pose_score")
+  (logits, out), _ = jax.eval_shape(
+      lambda b: model.init_with_output(jax.random.key(0), b, train=False),
+      _batch(layout, persons=3))
+  assert logits.shape == (1, 5) and out["features"].shape == (1, 48)
+  assert out["feature_map"].shape == (1, 3, layout.num_joints, 4, 48)
+
+
+SMALL = dict(width=6, stage_sizes=(1, 1))
+
+
+def _initialised(model, batch):
+  """Variables drawn with NumPy: initialisers would be compiled one by one."""
+  shapes = _shapes(model, batch)
+  draw = lambda path, leaf: (
+      np.ones(leaf.shape, np.float32) if path[-1].key in ("scale", "var") else
+      0.3 * _random(*leaf.shape, seed=leaf.size) if leaf.ndim > 1 else
+      np.zeros(leaf.shape, np.float32))
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def test_persons_are_averaged(quick_compilation):
+  model = stgcn.Model(4, "kinect_v1_20", normalise="none", **SMALL)
+  batch = _batch(V1, clips=2)
+  variables = _initialised(model, batch)
+  run = jax.jit(lambda b: model.apply(variables, b, train=False))
+  logits, _ = run(batch)
+  alone = [run({"pose3d": batch["pose3d"][:, m:m + 1],
+                "pose_score": batch["pose_score"][:, m:m + 1]})[0] for m in range(2)]
+  np.testing.assert_allclose(logits, (alone[0] + alone[1]) / 2, atol=1e-5)
+  swapped, _ = run({key: value[:, ::-1] for key, value in batch.items()})
+  np.testing.assert_allclose(swapped, logits, atol=1e-5)
+
+
+def test_a_small_stgcnpp_learns_in_a_few_steps(quick_compilation):
+  model = stgcn.Model(2, "kinect_v1_20", block_dropout=0.1, dropout=0.1, **SMALL)
+  batch = {**_batch(V1, clips=4, persons=1), "label": jnp.array([0, 1, 0, 1])}
+  variables = _initialised(model, batch)
+
+  @jax.jit
+  def step(variables, key):
+    def loss(params):
+      (logits, _), new = model.apply({**variables, "params": params}, batch, train=True,
+                                     rngs={"dropout": key}, mutable=["batch_stats"])
+      return -jax.nn.log_softmax(logits)[jnp.arange(4), batch["label"]].mean(), new
+    (value, new), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    params = jax.tree.map(lambda p, g: p - 0.3 * g, variables["params"], grads)
+    return value, {"params": params, **new}
+
+  losses = []
+  for i in range(10):
+    value, variables = step(variables, jax.random.key(i))
+    losses.append(float(value))
+  assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("fields, word", [
+    (dict(variant="agcn"), "agcn"), (dict(graph="ring"), "ring"), (dict(stream="limb"), "limb"),
+    (dict(adaptive="always"), "always"), (dict(temporal="lstm"), "lstm"),
+    (dict(normalise="image"), "3D"), (dict(dimensions=4), "4"),
+    (dict(bone_pairs="all", stream="bone"), "pairs")])
+def test_mistakes_are_named(fields, word):
+  with pytest.raises(UserError, match=word):
+    _shapes(stgcn.Model(4, "kinect_v1_20", **SMALL | fields), _batch(V1))
+
+
+def test_other_layouts_are_refused():
+  with pytest.raises(UserError, match="lcrnet_13 has no two joints along the spine"):
+    _shapes(stgcn.Model(4, "lcrnet_13", **SMALL), _batch(skeletons.layout("lcrnet_13")))
+  with pytest.raises(ValueError, match="20 joints"):
+    _shapes(stgcn.Model(4, "kinect_v2_25", **SMALL), _batch(V1))
+
+
+# --- Importing ------------------------------------------------------------------------------
+
+def _torch_stgcn(joints=17, widths=(8, 8, 16), original=False):
+  """A state of the single-scale ST-GCN as PYSKL names it, or as the original release did."""
+  graph = graphs.spatial_partition(COCO)
+  state = {}
+
+  def conv_bn(conv, bn, *shape):
+    state[f"{conv}.weight"], state[f"{conv}.bias"] = _random(*shape), _random(shape[0])
+    for part in ("weight", "bias", "running_mean", "running_var"):
+      state[f"{bn}.{part}"] = 1 + 0.1 * _random(shape[0])
+
+  conv_bn("unused", "backbone.data_bn", 3 * joints)
+  del state["unused.weight"], state["unused.bias"]
+  i = 3
+  for n, o in enumerate(widths):
+    b = f"backbone.{'st_gcn_networks' if original else 'gcn'}.{n}"
+    state[f"backbone.edge_importance.{n}" if original else f"{b}.gcn.PA"] = _random(*graph.shape)
+    state["backbone.A" if original else f"{b}.gcn.A"] = graph
+    conv_bn(f"{b}.gcn.conv", f"{b}.tcn.0" if original else f"{b}.gcn.bn", 3 * o, i, 1, 1)
+    for part in ("weight", "bias", "running_mean", "running_var"):
+      name = f"{b}.tcn.0.{part}" if original else f"{b}.gcn.bn.{part}"
+      state[name] = state[name][:o]
+    conv_bn(f"{b}.tcn.2" if original else f"{b}.tcn.conv",
+            f"{b}.tcn.3" if original else f"{b}.tcn.bn", o, o, 9, 1)
+    if n and o != i:
+      conv_bn(f"{b}.residual.0" if original else f"{b}.residual.conv",
+              f"{b}.residual.1" if original else f"{b}.residual.bn", o, i, 1, 1)
+    i = o
+  name = "cls_head.fc" if original else "cls_head.fc_cls"
+  state[f"{name}.weight"] = _random(6, i, *((1, 1) if original else ()))
+  state[f"{name}.bias"] = _random(6)
+  return state
+
+
+def test_stgcn_from_both_names(quick_compilation, tmp_path, monkeypatch):
+  found = torch_gcn.import_gcn(_torch_stgcn())
+  assert found.model == dict(
+      name="stgcn", variant="stgcn", width=8, stage_sizes=(2, 1), temporal="single",
+      graph_residual=False, adaptive="importance", graph="partition", layout="coco_17",
+      normalise="image")
+  assert found.num_classes == 6
+  older = torch_gcn.import_gcn(_torch_stgcn(original=True))
+  assert older.model == found.model
+  jax.tree.map(np.testing.assert_array_equal, older.variables, found.variables)
+  kernel = found.variables["params"]["backbone"]["block2"]["temporal_unit"]["conv"]["kernel"]
+  assert kernel.shape == (9, 16, 16)
+
+  monkeypatch.setattr(torch_layout, "read_torch", lambda path: _torch_stgcn())
+  (tmp_path / "file.pth").touch()
+  given = str(tmp_path / "file.pth"), str(tmp_path / "model")
+  with pytest.raises(UserError, match="17 joints, layout openpose_18"):
+    conversion.convert("torch_gcn", *given, layout="openpose_18")
+  with pytest.raises(UserError, match="layout: for torch_gcn only"):
+    conversion.convert("torch_i3d", *given, layout="coco_17")
+  assert conversion.convert("torch_gcn", *given)["network"] == found.model
+  variables, _ = checkpoint.load_model(checkpoint.find_model(tmp_path / "model"))
+  np.testing.assert_array_equal(variables["params"]["head"]["dense"]["bias"],
+                                found.variables["params"]["head"]["dense"]["bias"])
+
+
+def test_other_networks_are_refused_by_name():
+  state = _torch_stgcn()
+  with pytest.raises(UserError, match="no ST-GCN.*but conv1.weight"):
+    torch_gcn.import_gcn({"conv1.weight": _random(4, 3, 3, 3)})
+  with pytest.raises(UserError, match="missing: backbone.gcn.1.tcn.bn.weight; left over: extra"):
+    torch_gcn.import_gcn({name: value for name, value in (state | {"extra": _random(2)}).items()
+                          if name != "backbone.gcn.1.tcn.bn.weight"})
+  with pytest.raises(UserError, match="graph .* none of layout"):
+    torch_gcn.import_gcn({name: value + 1 if name.endswith("gcn.A") else value
+                          for name, value in state.items()})
+  with pytest.raises(UserError, match="unknown joint layout"):
+    torch_gcn.import_gcn(state, layout="nobody")
