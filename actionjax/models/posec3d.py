@@ -1,0 +1,137 @@
+"""PoseC3D: skeletons drawn as heat maps, and a 3D network that sees nothing else (Duan et al.,
+2022, arXiv:2104.13586, section 3).
+
+The batch brings coordinates; drawing is the model's first line. Any backbone reads the volume:
+Pose-SlowOnly (the dictionaries below, for `resnet3d`), `c3d` or `x3d`.
+"""
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from actionjax import configuration, skeletons
+from actionjax.errors import UserError
+from actionjax.models.heads import ClassificationHead
+from actionjax.ops import heatmaps
+
+# Pose-SlowOnly (table 2), the released "463": 1 994 080 parameters with 17 maps. Its temporal
+# stride of 2 is missing in the table, but part of the 15.9 GFLOPs that the paper counts.
+SLOWONLY = dict(name="resnet3d", block="bottleneck", stage_sizes=(4, 6, 3), width=32,
+                kernels=("2d", "3x1x1", "3x1x1"), spatial_strides=(2, 2, 2),
+                temporal_strides=(1, 1, 2), stem_strides=(1, 1, 1),
+                stem_pool_strides=(1, 1, 1), zero_init=True)
+# The one for Kinetics-400, 3 003 360 parameters.
+SLOWONLY_346 = {**SLOWONLY, "stage_sizes": (3, 4, 6)}
+# The narrow one for Volleyball (section 4.4.3), 508 336 parameters.
+SLOWONLY_NARROW = {**SLOWONLY, "width": 16}
+# Beside a colour network (section 3.4): all 32 frames stay.
+SLOWONLY_FUSED = {**SLOWONLY, "temporal_strides": (1, 1, 1)}
+# The order of the limbs' maps that MMAction2 draws unless told otherwise, for `Maps.limbs`.
+MMACTION_LIMBS = ((0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (5, 7), (7, 9), (0, 6), (6, 8), (8, 10),
+                  (5, 11), (11, 13), (13, 15), (6, 12), (12, 14), (14, 16), (11, 12))
+C3D = dict(name="c3d")
+X3D = dict(name="x3d")
+
+
+@dataclasses.dataclass(frozen=True)
+class Maps:
+  """How skeletons become a volume.
+
+  Attributes:
+    size: (H, W) of the maps.
+    kind, sigma, merge, windows, use_scores: as in `ops.heatmaps.heatmaps`.
+    limbs: pairs of joints that replace the layout's, in the order of the channels, which
+      trained weights depend on.
+    scale: factor from the batch's pixels to the maps', 0.25 for a video of 224 pixels and maps
+      of 56.
+    fit: instead scales and moves every clip so that its skeletons fill the maps; which it takes
+      for `pose3d`.
+    source: "pose2d", or "pose3d" for three views on the channel axis (footnote 3).
+  """
+  size: Sequence[int] = (56, 56)
+  kind: str = "joint"
+  sigma: float = 0.6
+  merge: str = "max"
+  windows: bool = True
+  use_scores: bool = True
+  limbs: Sequence[Sequence[int]] | None = None
+  scale: float = 1.0
+  fit: bool = False
+  source: str = "pose2d"
+
+  def __post_init__(self):
+    for field, known in (("kind", heatmaps.KINDS), ("merge", heatmaps.MERGES),
+                         ("source", ("pose2d", "pose3d"))):
+      if getattr(self, field) not in known:
+        raise UserError(f"model.maps.{field}: {getattr(self, field)!r} is none of "
+                        f"{', '.join(known)}")
+    if self.source == "pose3d" and not self.fit:
+      raise UserError("model.maps.fit must be True for pose3d, whose metres are no pixels")
+
+  def draw(self, batch: Mapping[str, jax.Array], layout: str) -> jax.Array:
+    """The volume float32[B,T,H,W,K] of a batch's skeletons in a joint layout."""
+    points, score = batch[self.source], batch["pose_score"]
+    views = heatmaps.three_views(points) if self.source == "pose3d" else (points,)
+    volumes = []
+    for view in views:
+      view = heatmaps.fit(view, score, self.size) if self.fit else view * self.scale
+      volumes.append(heatmaps.heatmaps(
+          view, score, self.size, skeletons.layout(layout), kind=self.kind, limbs=self.limbs,
+          sigma=self.sigma, merge=self.merge, windows=self.windows, use_scores=self.use_scores))
+    return volumes[0] if len(volumes) == 1 else jnp.concatenate(volumes, -1)
+
+
+def make_maps(fields: Mapping[str, Any]) -> Maps:
+  """`Maps` of a config section. Raises UserError on unknown fields and values."""
+  return configuration.build(Maps, dict(fields), "model.maps")
+
+
+class Model(nn.Module):
+  """Heat maps, a backbone, and a classifier on the mean.
+
+  Attributes:
+    num_classes: N.
+    layout: joint layout of the skeletons.
+    backbone: `name` of a module of `actionjax.models` with a `Backbone`, and its fields.
+    maps: fields of `Maps`.
+    dropout: before the classifier.
+    dtype: compute type of the backbone; parameters and statistics are float32.
+  """
+  num_classes: int
+  layout: str
+  backbone: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(SLOWONLY))
+  maps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  dropout: float = 0.5
+  dtype: str = "float32"
+
+  @property
+  def inputs(self) -> tuple[str, ...]:
+    """Names of the arrays that the model reads from a batch."""
+    return make_maps(self.maps).source, "pose_score"
+
+  @nn.compact
+  def __call__(self, batch, *, train: bool):
+    """Classifies a batch.
+
+    Args:
+      batch: `pose2d` float[B,M,T,V,2] in pixels (or `pose3d` float[B,M,T,V,3]), `pose_score`
+        float[B,M,T,V].
+
+    Returns:
+      logits float32[B,N] and out: `heatmaps` float32[B,T,H,W,K], `features` [B,D] (what the
+      classifier reads), `feature_map` [B,t,h,w,D], and the backbone's endpoints by name.
+    """
+    volume = make_maps(self.maps).draw(batch, self.layout)
+    fields = dict(self.backbone)
+    backbone = configuration.plugin("actionjax.models", fields.pop("name"), "Backbone",
+                                    "model.backbone")
+    feature_map, endpoints = configuration.build(
+        backbone, fields, "model.backbone", dtype=jnp.dtype(self.dtype), name="backbone")(
+            volume, train=train)
+    logits, features = ClassificationHead(self.num_classes, self.dropout, name="head")(
+        feature_map, train=train)
+    return logits, {**endpoints, "heatmaps": volume, "feature_map": feature_map,
+                    "features": features}

@@ -1,0 +1,324 @@
+"""PoseC3D and RGBPose-SlowFast: published counts, numbers of the released code, invariants."""
+import functools
+import json
+import os
+import pathlib
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from actionjax import skeletons
+from actionjax.errors import UserError
+from actionjax.importers import conversion, torch_layout, torch_posec3d
+from actionjax.importers.torch_posec3d import import_posec3d
+from actionjax.models import c3d, hac, posec3d, resnet3d, rgbpose, x3d
+from actionjax.ops import heatmaps
+from actionjax.training import checkpoint
+from tests.test_i3d import _generated
+
+# Most of a test's time is compilation.
+_QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+# Small, with the strides and the three stages of the real ones.
+POSE = {**posec3d.SLOWONLY_FUSED, "stage_sizes": (1, 1, 1), "width": 4, "zero_init": False}
+RGB = {**rgbpose.RGB, "depth": None, "block": "bottleneck", "stage_sizes": (1, 1, 1, 1),
+       "width": 8, "zero_init": False}
+SMALL = dict(rgb=RGB, pose=POSE, maps=dict(size=(16, 16), sigma=0.7, scale=0.25))
+
+
+def _init(model, batch, seed=0):
+  """Variables with every array drawn, so that nothing hides behind a zero or a one."""
+  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    value = rng.normal(0, 0.3, leaf.shape)
+    return (abs(value) + 0.5 if path[-1].key in ("var", "scale") else value).astype(np.float32)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def _apply(model, variables, *batch):
+  run = jax.jit(lambda v, b: model.apply(v, *b, train=False), compiler_options=_QUICK)
+  return run(variables, batch)
+
+
+def _batch(frames=8, size=64, seed=0):
+  rng = np.random.default_rng(seed)
+  return {"video": rng.integers(0, 256, (2, frames // 4, size, size, 3)).astype(np.uint8),
+          "pose2d": rng.uniform(0, size, (2, 2, frames, 17, 2)).astype(np.float32),
+          "pose_score": rng.uniform(0.3, 1, (2, 2, frames, 17)).astype(np.float32)}
+
+
+def _count(model, frames):
+  size = jax.ShapeDtypeStruct
+  batch = {"video": size((1, frames // 4, 224, 224, 3), jnp.uint8),
+           "pose2d": size((1, 2, frames, 17, 2), jnp.float32),
+           "pose_score": size((1, 2, frames, 17), jnp.float32)}
+  params = jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=False), batch)["params"]
+  return {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
+
+
+@pytest.mark.parametrize("backbone,count", [
+    (posec3d.SLOWONLY, 1_994_080), (posec3d.SLOWONLY_346, 3_003_360),
+    (posec3d.SLOWONLY_NARROW, 508_336), (posec3d.C3D, 3_389_472), (posec3d.X3D, 241_488)])
+def test_parameter_counts(backbone, count):
+  assert _count(posec3d.Model(60, "coco_17", backbone), 48)["backbone"] == count
+
+
+def test_parameter_counts_of_rgbpose():
+  def pathways(laterals):
+    return _count(rgbpose.Model(60, "coco_17", laterals=laterals), 32)
+
+  both, none = pathways("both"), pathways("none")
+  # Further input channels of two convolutions in two stages, besides the laterals.
+  inputs = (128 * 3 * 256 + 128 * 1024 + 256 * 3 * 512 + 256 * 2048
+            + 32 * 3 * 64 + 32 * 256 + 64 * 3 * 128 + 64 * 512)
+  laterals = 7 * (128 * 128 + 256 * 256 + 512 * 32 + 1024 * 64) + 2 * (32 + 64)
+  assert laterals == 1_147_072 and both["head_rgb"] + both["head_pose"] == 153_720
+  assert both["backbone"] == 32_781_376 + 2_065_760 + laterals
+  assert both["backbone"] - none["backbone"] == inputs + laterals
+
+
+@pytest.mark.parametrize("backbone,last,shape", [
+    (posec3d.C3D, "stage4", (4, 7, 7, 256)), (posec3d.X3D, "conv5", (4, 4, 4, 216))])
+def test_other_backbones_keep_every_frame(backbone, last, shape):
+  model = posec3d.Model(5, "coco_17", backbone)
+  batch = {"pose2d": jnp.zeros((1, 1, 4, 17, 2)), "pose_score": jnp.zeros((1, 1, 4, 17))}
+  (logits, out), _ = jax.eval_shape(
+      lambda: model.init_with_output(jax.random.key(0), batch, train=False))
+  assert logits.shape == (1, 5) and out[last].shape == out["feature_map"].shape == (1, *shape)
+
+
+def test_the_model_draws_before_it_looks():
+  batch = _batch(frames=4, size=16)
+  model = posec3d.Model(5, "coco_17", POSE, dict(size=(16, 16), kind="both"))
+  assert model.inputs == ("pose2d", "pose_score")
+  logits, out = _apply(model, _init(model, batch), batch)
+  expected = heatmaps.heatmaps(batch["pose2d"], batch["pose_score"], (16, 16),
+                               skeletons.layout("coco_17"), kind="both")
+  np.testing.assert_allclose(out["heatmaps"], expected, atol=1e-6)
+  scaled = posec3d.make_maps(dict(size=(16, 16), kind="both", scale=0.5)).draw(
+      {**batch, "pose2d": 2 * batch["pose2d"]}, "coco_17")
+  np.testing.assert_allclose(scaled, expected, atol=1e-6)
+  assert logits.shape == (2, 5) and np.ptp(logits, 0).max() > 1e-3, "it looks at what it drew"
+
+
+def test_a_small_network_learns_in_a_few_steps():
+  batch, labels = _batch(frames=4, size=16), jnp.array([0, 1])
+  model = posec3d.Model(2, "coco_17", {**POSE, "zero_init": True}, dict(size=(16, 16)), dropout=0)
+  variables = jax.jit(lambda: model.init(jax.random.key(0, impl="rbg"), batch, train=False),
+                      compiler_options=_QUICK)()
+
+  @functools.partial(jax.jit, compiler_options=_QUICK)
+  def step(variables):
+    def loss(params):
+      (logits, _), new = model.apply({**variables, "params": params}, batch, train=True,
+                                     mutable=["batch_stats"])
+      return -jax.nn.log_softmax(logits)[jnp.arange(2), labels].mean(), new["batch_stats"]
+    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, variables["params"], gradient)
+    return value, {"params": params, "batch_stats": stats}
+
+  losses = []
+  for _ in range(10):
+    value, variables = step(variables)
+    losses.append(float(value))
+  assert losses[-1] < 0.7 * losses[0]
+
+
+def test_3d_skeletons_are_three_views():
+  batch = {"pose3d": np.random.default_rng(0).normal(0, 1, (1, 1, 4, 25, 3)),
+           "pose_score": np.ones((1, 1, 4, 25))}
+  model = posec3d.Model(5, "kinect_v2_25", POSE, dict(size=(16, 16), source="pose3d", fit=True))
+  assert model.inputs == ("pose3d", "pose_score")
+  out = jax.eval_shape(lambda: model.init_with_output(
+      jax.random.key(0), batch, train=False)[0][1])
+  assert out["heatmaps"].shape == (1, 4, 16, 16, 75)
+
+
+@pytest.mark.parametrize("maps,word", [(dict(kind="bone"), "bone"), (dict(source="pose3d"), "fit"),
+                                       (dict(blur=2), "blur")])
+def test_mistakes_in_maps_are_named(maps, word):
+  with pytest.raises(UserError, match=word) as error:
+    posec3d.make_maps(maps)
+  assert "\n" not in str(error.value)
+
+
+# RGBPose-SlowFast.
+
+def test_transposed_convolution_against_its_definition():
+  rng = np.random.default_rng(0)
+  for stride, taps in ((4, 7), (2, 3), (3, 9), (4, 1)):
+    x, kernel = rng.normal(size=(2, 5, 2, 3, 4)), rng.normal(size=(taps, 1, 1, 4, 6))
+    expected = np.zeros((2, 5 * stride, 2, 3, 6))
+    for frame in range(5):
+      for tap in range(taps):
+        place = stride * frame + tap - taps // 2
+        if 0 <= place < 5 * stride:
+          expected[:, place] += x[:, frame] @ kernel[tap, 0, 0]
+    ours = rgbpose.upsample_conv(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32),
+                                 stride)
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_merged_streams_start_as_their_late_fusion():
+  batch = _batch()
+  rgb, pose = hac.Model(5, RGB), posec3d.Model(5, "coco_17", POSE, SMALL["maps"])
+  alone = {"rgb": _init(rgb, batch, 1), "pose": _init(pose, batch, 2)}
+  apart = {"rgb": _apply(rgb, alone["rgb"], batch)[0],
+           "pose": _apply(pose, alone["pose"], batch)[0]}
+  joint = rgbpose.Model(5, "coco_17", **SMALL, fusion=(2, 1))
+  fresh = _init(joint, batch, 3)
+  run = jax.jit(lambda variables: joint.apply(variables, batch, train=False),
+                compiler_options=_QUICK)
+  logits, out = run(rgbpose.merge_streams(fresh, alone["rgb"], alone["pose"]))
+  for stream, expected in apart.items():
+    np.testing.assert_allclose(out["stream_logits"][stream], expected, rtol=0,
+                               atol=1e-5 * np.abs(expected).max())
+  softmax = {stream: np.asarray(jax.nn.softmax(value)) for stream, value in apart.items()}
+  np.testing.assert_allclose(np.exp(logits), (2 * softmax["rgb"] + softmax["pose"]) / 3, atol=1e-5)
+  # The laterals are there, though: with the weights drawn they change both streams.
+  _, unlike = run(fresh)
+  assert not np.allclose(unlike["stream_logits"]["rgb"], apart["rgb"], atol=1e-3)
+
+  del alone["pose"]["params"]["head"]
+  with pytest.raises(UserError, match="pose's head/dense/bias is missing") as error:
+    rgbpose.merge_streams(fresh, alone["rgb"], alone["pose"])
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("laterals,listens", [
+    ("both", {"rgb", "pose"}), ("rgb_to_pose", {"pose"}), ("pose_to_rgb", {"rgb"}),
+    ("none", set())])
+def test_laterals_carry_the_other_stream(laterals, listens):
+  model = rgbpose.Model(5, "coco_17", **SMALL, laterals=laterals)
+  batch, other = _batch(), _batch(seed=1)
+  variants = (batch, {**batch, "pose2d": other["pose2d"]}, {**batch, "video": other["video"]})
+  rows = {name: np.concatenate([variant[name] for variant in variants]) for name in batch}
+  _, out = _apply(model, _init(model, batch), rows)
+  for stream, foreign in (("rgb", 1), ("pose", 2)):
+    logits = np.split(np.asarray(out["stream_logits"][stream]), 3)
+    same = np.allclose(logits[foreign], logits[0], atol=1e-5)
+    assert same == (stream not in listens)
+
+
+def test_streams_that_do_not_go_together_are_named():
+  model = rgbpose.Model(5, "coco_17", **SMALL)
+  short = {**_batch(), "video": np.zeros((2, 3, 64, 64, 3), np.uint8)}
+  for batch, word in ((short, "3x8x8"), (_batch(size=32), "4x4")):
+    with pytest.raises(UserError, match=word):
+      jax.eval_shape(lambda batch=batch: model.init(jax.random.key(0), batch, train=False))
+  with pytest.raises(UserError, match="sideways"):
+    jax.eval_shape(lambda: rgbpose.Model(5, "coco_17", **SMALL, laterals="sideways").init(
+        jax.random.key(0), _batch(), train=False))
+
+
+# Checkpoints, and the released code's numbers.
+
+def _fixture(name):
+  folder = os.environ.get("ACTIONJAX_TEST_FIXTURES")
+  path = pathlib.Path(folder or "", f"{name}.npz")
+  if not folder or not path.exists():
+    pytest.skip(f"ACTIONJAX_TEST_FIXTURES names no folder with {name}.npz")
+  shapes = json.loads(path.with_suffix(".state_dict.json").read_text())
+  return {key: _generated(key, tuple(shape)) for key, shape in shapes.items()}, np.load(path)
+
+
+def _input(key, shape):
+  """The reference's input [1,C,T,H,W] as [1,T,H,W,C]."""
+  array = np.random.default_rng(zlib.crc32(key.encode())).random(shape, dtype=np.float32)
+  return np.moveaxis(array, 1, -1)
+
+
+def _agree(ours, theirs):
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+
+
+def _backbone(network):
+  fields = dict(network)
+  return {"resnet3d": resnet3d, "c3d": c3d, "x3d": x3d}[fields.pop("name")].Backbone(**fields)
+
+
+def test_numbers_of_pose_slowonly():
+  state, known = _fixture("pose_slowonly_r50")
+  found = import_posec3d(state)
+  assert found.num_classes == 60
+  assert found.network == {"name": "posec3d", "backbone": posec3d.SLOWONLY}
+  variables = {collection: tree["backbone"] for collection, tree in found.variables.items()}
+  features, _ = _apply(_backbone(posec3d.SLOWONLY), variables,
+                       _input("pose_slowonly_input", (1, 17, 16, 56, 56)))
+  _agree(np.moveaxis(features, -1, 1), known["features"])
+  dense = found.variables["params"]["head"]["dense"]
+  _agree(features.mean((1, 2, 3)) @ dense["kernel"] + dense["bias"], known["logits"])
+
+
+def test_numbers_of_rgbpose_conv3d():
+  state, known = _fixture("rgbpose_conv3d_r50")
+  found = import_posec3d(state)
+  assert found.num_classes == 60 and found.network["laterals"] == "both"
+  fields = {key: found.network[key] for key in ("rgb", "pose", "laterals")}
+  assert fields["pose"] == posec3d.SLOWONLY_FUSED
+  variables = {collection: tree["backbone"] for collection, tree in found.variables.items()}
+  maps = _apply(rgbpose.Pathways(**fields), variables, _input("rgbpose_rgb", (1, 3, 4, 112, 112)),
+                _input("rgbpose_pose", (1, 17, 16, 28, 28)))
+  for name, features in zip(("rgb", "pose"), maps):
+    _agree(np.moveaxis(features, -1, 1), known[f"{name}_features"])
+    dense = found.variables["params"][f"head_{name}"]["dense"]
+    _agree(features.mean((1, 2, 3)) @ dense["kernel"] + dense["bias"], known[f"{name}_logits"])
+
+
+def _torch_state(backbone):
+  """Ones under PyTorch's names for a network with 17 maps and 5 classes."""
+  rename, features = {"c3d": (torch_posec3d._c3d_name, 256),
+                      "x3d": (torch_posec3d._x3d_name, 216)}[backbone["name"]]
+  variables = jax.eval_shape(lambda: _backbone(backbone).init(
+      jax.random.key(0), jnp.zeros((1, 2, 32, 32, 17)), train=False))
+  state = {"cls_head.fc_cls.weight": np.ones((5, features)), "cls_head.fc_cls.bias": np.ones(5)}
+  for keys, leaf in jax.tree_util.tree_flatten_with_path(variables)[0]:
+    path = tuple(key.key for key in keys)[1:]
+    shape = leaf.shape
+    if path[-1] == "kernel":
+      shape = (shape[-1], shape[-2], *shape[:-2])
+    state["backbone." + rename(path)] = np.ones(shape, np.float32)
+  return state
+
+
+@pytest.mark.parametrize("backbone,names", [
+    (posec3d.C3D, ("conv1a.conv.weight", "conv3b.bn.running_var", "conv4b.bn.bias")),
+    (posec3d.X3D, ("conv1_t.conv.weight", "conv1_t.bn.weight", "layer1.0.downsample.bn.bias",
+                   "layer2.4.conv2.conv.weight", "conv5.bn.running_mean"))])
+def test_other_networks_have_the_released_names(backbone, names):
+  state = _torch_state(backbone)
+  assert {f"backbone.{name}" for name in names} <= set(state)
+  if backbone is posec3d.X3D:
+    assert state["backbone.layer2.4.conv2.conv.weight"].shape == (108, 1, 3, 3, 3)
+  found = import_posec3d(state)
+  assert found.network["backbone"] == backbone and found.num_classes == 5
+  count = sum(leaf.size for leaf in jax.tree.leaves(found.variables["params"]["backbone"]))
+  assert count == {"c3d": 3_389_472, "x3d": 241_488}[backbone["name"]]
+
+
+def test_another_architecture_is_named_by_what_differs():
+  with pytest.raises(UserError) as error:
+    import_posec3d({"features.0.weight": np.ones((4, 3, 3, 3))}, source="vgg.pth")
+  message = str(error.value)
+  assert message.startswith("vgg.pth: missing: ") and "backbone.conv1.conv.weight" in message
+  assert message.endswith("left over: features.0.weight") and "\n" not in message
+
+
+def test_converting_writes_the_whole_model(tmp_path, monkeypatch):
+  state = _torch_state(posec3d.X3D)
+  monkeypatch.setattr(torch_layout, "read_torch", lambda path: state)
+  (tmp_path / "file.pth").touch()
+  description = conversion.convert("torch_posec3d", str(tmp_path / "file.pth"),
+                                   str(tmp_path / "model"))
+  assert description["network"] == {"name": "posec3d", "backbone": posec3d.X3D}
+  variables, _ = checkpoint.load_model(checkpoint.find_model(tmp_path / "model"))
+  batch = {"pose2d": jnp.zeros((1, 1, 2, 17, 2)), "pose_score": jnp.zeros((1, 1, 2, 17))}
+  model = posec3d.Model(5, "coco_17", posec3d.X3D, dict(size=(32, 32)))
+  wanted = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))
+  assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, wanted)
