@@ -7,19 +7,16 @@ either alone. Depth is in millimetres with the background removed (0); skeletons
 metres. Both are recorded frame by frame together.
 """
 import dataclasses
-import functools
 import io
-import lzma
-import os
 import pathlib
 import re
 import zipfile
-import zlib
 
 import numpy as np
 
 from actionjax import skeletons
 from actionjax.data import boxes, protocols, records
+from actionjax.data.archives import Source
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
 
@@ -60,29 +57,6 @@ _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_(depth|skeleton)\.mat", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-  """A .mat file: in a folder (archive None) or in a zip archive. `size` in bytes."""
-  archive: str | None
-  name: str
-  size: int
-
-  def __str__(self):
-    return f"{self.archive}:{self.name}" if self.archive else self.name
-
-  def read(self) -> bytes:
-    """The file's bytes. Raises RawDataError if it is truncated, corrupt or gone."""
-    try:
-      if self.archive is None:
-        return pathlib.Path(self.name).read_bytes()
-      changed = os.stat(self.archive).st_mtime_ns
-      return _archive(self.archive, changed).read(self.name)
-    # zipfile and lzma raise all of these on damaged archives.
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError, KeyError, lzma.LZMAError,
-            zlib.error) as error:
-      raise RawDataError(f"{self} cannot be read ({error}); fetch it again") from None
-
-
-@dataclasses.dataclass(frozen=True)
 class RawClip:
   """One clip's files; either may be None."""
   clip_id: str
@@ -95,15 +69,8 @@ class RawClip:
   @property
   def sources(self) -> tuple[tuple[str, int], ...]:
     """(file name without its folder, bytes): the same from a zip or a folder."""
-    return tuple((pathlib.PurePosixPath(source.name).name, source.size)
+    return tuple((source.base, source.size)
                  for source in (self.depth, self.skeleton) if source)
-
-
-@functools.lru_cache(maxsize=4)
-def _archive(path: str, changed: int) -> zipfile.ZipFile:
-  # `changed`, the file's time, tells a replaced archive from the cached one. Kept open
-  # in each process, as reading the directory again for each clip would cost its share.
-  return zipfile.ZipFile(path)
 
 
 def _list(raw_dir: pathlib.Path, kind: str) -> list[Source]:
