@@ -42,6 +42,9 @@ class Step:
 class RepeatConfig:
   """Steps that run again and again, each pass going on from the model of the one before.
 
+  The group's model is that of the best pass; of equally good ones the last, which pruning has
+  left the smallest.
+
   Attributes:
     name: of the whole group.
     steps: of one pass; the last training among them makes the pass' model.
@@ -232,7 +235,7 @@ class _Runner:
       models.append(next((made for made in reversed(inner.values()) if "model" in made), {}))
       if _stalled(history) >= config.patience:
         break
-    best = history.index(max(history))
+    best = len(history) - 1 - history[::-1].index(max(history))
     group = {"history": history, "first_pass": first, "best_pass": best + first,
              **{key: value for key, value in models[best].items()
                 if key in ("model", "params_digest")}}
