@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
   if args.cpu:
     video.update(size=(64, 64))
     backbone |= dict(width=16)
-    epochs, retrain, passes = 40.0, 8.0, 4
+    epochs, retrain, passes = 50.0, 8.0, 5
   return hac.config(hac.Settings(
       name="hac_utd_mhad", dataset="utd_mhad", protocol="cross_subject", levels=(None, 3, 9),
       weights=hac.SMALL_WEIGHTS, video=video, backbone=backbone,
