@@ -10,6 +10,15 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Files with minutes of work come first, so that no worker is left alone with one at the end.
+LONGEST_FILES = ("test_notebook.py", "test_hac_recipe.py", "test_interruption.py",
+                 "test_multiprocess.py", "test_wheel.py", "test_benchmarks.py")
+
+
+def pytest_collection_modifyitems(items):
+  """Sorts the longest files to the front; pytest-xdist hands out files in this order."""
+  items.sort(key=lambda item: (LONGEST_FILES.index(item.path.name)
+                               if item.path.name in LONGEST_FILES else len(LONGEST_FILES)))
 
 
 @pytest.fixture(scope="session")

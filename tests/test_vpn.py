@@ -5,6 +5,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from actionjax import models, skeletons
@@ -333,3 +334,37 @@ def test_pose_network_hands_its_backbone_to_vpn(pose):
   assert not report.missing and not report.mismatched
   np.testing.assert_array_equal(
       guided.apply(variables, batch, train=False)[1]["pose_features"], out["features"])
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_attention_keeps_telling_clips_apart(norm):
+  """Features like a ReLU network's, two kinds of clips, Adam: without norm the tanhs saturate."""
+  rng = np.random.default_rng(0)
+  kinds = np.arange(32) % 2
+  patterns = rng.uniform(0.3, 0.7, 3000) + rng.normal(size=(2, 3000)) * 0.03
+  features = np.maximum(patterns[kinds] + rng.normal(size=(32, 3000)) * 0.05, 0)
+  # Both kinds look at the first place; only one looks at the second.
+  wanted = np.stack([np.ones(32), kinds], 1).astype(np.float32)
+  module = vpn.PoseAttention(spatial=2, temporal=None, width=(16, 16), norm=norm)
+  variables = module.init(jax.random.key(0), features, train=False)
+  optimiser = optax.adam(1e-2)
+
+  def loss(params, stats):
+    (spatial, _), new = module.apply({"params": params, "batch_stats": stats}, features,
+                                     train=True, mutable=["batch_stats"])
+    return optax.sigmoid_binary_cross_entropy(spatial, wanted).mean(), new
+
+  @jax.jit
+  def step(params, stats, state):
+    gradients, new = jax.grad(loss, has_aux=True)(params, stats)
+    updates, state = optimiser.update(gradients, state)
+    return optax.apply_updates(params, updates), new.get("batch_stats", {}), state
+
+  params, stats = variables["params"], variables.get("batch_stats", {})
+  state = optimiser.init(params)
+  for _ in range(150):
+    params, stats, state = step(params, stats, state)
+  spatial, _ = module.apply({"params": params, "batch_stats": stats}, features, train=False)
+  attention = np.asarray(jax.nn.sigmoid(spatial))
+  apart = attention[kinds == 1, 1].mean() - attention[kinds == 0, 1].mean()
+  assert apart > 0.8 if norm else apart < 0.1

@@ -21,7 +21,8 @@ from actionjax.ops import images, skeleton_frames
 RELEASED = dict(
     pose=dict(name="gcn", identity_filter=True, skip="concat", norm_first=True,
               dense=(256, 128), dropout=0.3),
-    attention_width=(256, 128), embedding="released", embedding_features=256)
+    attention_width=(256, 128), attention_norm=False, embedding="released",
+    embedding_features=256)
 
 
 class PoseAttention(nn.Module):
@@ -33,13 +34,20 @@ class PoseAttention(nn.Module):
     spatial: number of places, h * w; None for no such scores.
     temporal: number of times, t; None for no such scores.
     width: of the two tanh layers (spatial, temporal).
+    norm: batch norm of h*, which the thesis does not mention. Thousands of features that are
+      all positive let every step of Adam push a tanh the same way whatever the clip: within an
+      epoch it saturates, and attention is the same for all clips from then on.
   """
   spatial: int | None
   temporal: int | None
   width: tuple[int, int] = (256, 128)
+  norm: bool = True
 
   @nn.compact
-  def __call__(self, h):
+  def __call__(self, h, *, train: bool):
+    if self.norm:
+      h = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(h)
+
     def scores(name, size, width):
       if size is None:
         return None
@@ -85,6 +93,7 @@ class VPNCoupler(nn.Module):
     coupler: the outer product A_S x A_T modulates the map, g' = A g + g; without, each
       attention modulates a copy of its own and both are classified together.
     embedding: "thesis", "released" or "none".
+    attention_width, attention_norm: see `PoseAttention`.
     normalise: of skeletons: "translate" or "align"; see `skeleton_frames`.
   """
   layout: str
@@ -94,6 +103,7 @@ class VPNCoupler(nn.Module):
   embedding: str = "thesis"
   embedding_features: int = 256
   attention_width: tuple[int, int] = (256, 128)
+  attention_norm: bool = True
   normalise: str = "translate"
 
   @nn.compact
@@ -117,7 +127,7 @@ class VPNCoupler(nn.Module):
     spatial_scores, temporal_scores = PoseAttention(
         h * w if self.attention in ("both", "spatial") or self.embedding != "none" else None,
         t if self.attention in ("both", "temporal") else None,
-        self.attention_width, name="attention")(h_star)
+        self.attention_width, self.attention_norm, name="attention")(h_star, train=train)
 
     out = {"pose_features": h_star}
     spatial = temporal = jnp.ones((), jnp.float32)
@@ -148,8 +158,8 @@ class Model(nn.Module):
     layout: joint layout of `pose3d`.
     pose: the pose backbone's `name` ("gcn", "lstm") and fields; "none" as name switches
       everything that reads skeletons off and leaves the plain backbone.
-    attention, coupler, embedding, embedding_features, attention_width, normalise: see
-      `VPNCoupler`.
+    attention, coupler, embedding, embedding_features, attention_width, attention_norm,
+      normalise: see `VPNCoupler`.
     dropout: before the classifier.
     scaling: of the video; see `images.scale`.
     dtype: compute type of the backbone; parameters and statistics are float32.
@@ -163,6 +173,7 @@ class Model(nn.Module):
   embedding: str = "thesis"
   embedding_features: int = 256
   attention_width: tuple[int, int] = (256, 128)
+  attention_norm: bool = True
   normalise: str = "translate"
   dropout: float = 0.3
   scaling: str = "signed"
@@ -197,8 +208,8 @@ class Model(nn.Module):
     if self.pose["name"] != "none":
       maps, out = VPNCoupler(
           self.layout, self.pose, self.attention, self.coupler, self.embedding,
-          self.embedding_features, self.attention_width, self.normalise, name="vpn")(
-              feature_map, batch["pose3d"], batch["pose_score"], train=train)
+          self.embedding_features, self.attention_width, self.attention_norm, self.normalise,
+          name="vpn")(feature_map, batch["pose3d"], batch["pose_score"], train=train)
     # The classifier reads the global mean, so several maps are concatenated on channels.
     logits, features = ClassificationHead(self.num_classes, self.dropout, name="head")(
         jnp.concatenate(maps, -1), train=train)
