@@ -20,7 +20,8 @@ ARGUMENTS = {
     "vpn_ntu120": ("", "protocol=cross_setup", "attention=spatial", "attention=temporal",
                    "attention=none,embedding=none", "pose=lstm", "pose=none", "coupler=false",
                    "released"),
-    "vpn_utd_mhad": ("", "cpu", "cpu,pose=lstm", "cpu,pose=none", "cpu,pose_first=false", "cpu,backbone_first=true",
+    "vpn_utd_mhad": ("", "cpu", "cpu,pose=lstm", "cpu,pose=none", "cpu,pose_first=false",
+                     "cpu,backbone_first=true",
                      "cpu,attention=spatial", "cpu,attention=temporal", "cpu,attention=none",
                      "cpu,embedding=none", "cpu,coupler=false", "seed=1"),
 }
