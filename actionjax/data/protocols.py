@@ -35,13 +35,21 @@ def cross_subject(train_subjects):
   return _by("subject", train=tuple(train_subjects))
 
 
-def cross_view(train_cameras=None, test_cameras=None):
+def cross_view(train_cameras=None, test_cameras=None, validation_cameras=None):
   """Clips of some cameras train, of others test; one side left out is all the rest.
 
+  Args:
+    validation_cameras: whose clips the dataset itself holds out for validation, if any; then both
+      sides are to be given.
+
   Raises:
-    ValueError: neither side is given, or a camera is on both.
+    ValueError: neither side is given, or a camera is on two sides.
   """
-  return _by("camera", train=train_cameras, test=test_cameras)
+  sides = _by("camera", train=train_cameras, test=test_cameras)
+  if validation_cameras is None:
+    return sides
+  held_out = _by("camera", train=(*train_cameras, *test_cameras), test=validation_cameras)
+  return lambda index: sides(index) | {"validation": held_out(index)["test"]}
 
 
 def cross_setup(train_setups):
@@ -52,6 +60,19 @@ def cross_setup(train_setups):
 def leave_one_subject_out(subject: int):
   """Clips of one subject test, those of all others train."""
   return _by("subject", test=(subject,))
+
+
+def restricted(protocol, **columns):
+  """A protocol on a part of the clips: those whose columns have one of the given values.
+
+  Args:
+    protocol: callable, as all here. columns: of the index, with the values to keep.
+  """
+  def kept(index):
+    there = [np.isin(getattr(index, name), list(values)) for name, values in columns.items()]
+    return {part: np.logical_and.reduce([mask, *there])
+            for part, mask in protocol(index).items()}
+  return kept
 
 
 def _rank(clip_id: str, seed: int) -> bytes:

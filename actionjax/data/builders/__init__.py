@@ -5,6 +5,7 @@ A builder module has these names, importable without any data:
   VERSION: str                   raised when the records it makes change
   CLASS_NAMES: tuple[str, ...]   by label
   LAYOUT: str                    of the poses, a name of `actionjax.skeletons`
+  POSES: tuple[str, ...]         which of "pose3d" and "pose2d" clips have; both where absent
   MODALITY: str                  of the frames: "depth", "colour" or "none"
   FPS: float
   VARIANTS: dict[str, dict]      variant -> keyword arguments of `find` and `encode`;

@@ -1,0 +1,44 @@
+"""MSRDailyActivity3D: 16 activities, 10 subjects, Kinect v1 colour video and skeletons.
+
+Wang, Liu, Wu, Yuan, "Mining actionlet ensemble for action recognition with depth cameras", CVPR
+2012. Nothing is downloaded here. The authors' page, https://wangjiangb.github.io/my_data.html,
+links the archives; put them into one folder, as they are or extracted, in any subfolders:
+
+  a01_s01_e01_skeleton.txt ...      the skeletons
+  a01_s01_e01_rgb.avi ...           the colour videos, for the variants with frames
+
+  python -m actionjax.prepare --dataset=msr_daily_activity3d --raw_dir=FOLDER
+
+There are 320 clips: every subject does every activity twice, once sitting on and once standing by
+the sofa where that is possible (episode 1 and 2; the record's `setup`). All takes some minutes of
+one core and 1 GB, skeletons alone (--variant=skeleton) take seconds. Depth video is a dataset of
+its own, msr_daily_activity3d_depth.
+
+Joints come with their place in the depth image, as shares of its width and height; they are taken
+to be the same shares of the colour image, which was seen from 2.5 cm beside it. Skeletons that
+are shorter or longer than the video are matched to its frames in proportion, and counted.
+"""
+from actionjax.data import clip_encoding, msr_daily, protocols
+
+VERSION = "1.0.0"
+CLASS_NAMES = msr_daily.CLASS_NAMES
+LAYOUT = "kinect_v1_20"
+POSES = ("pose3d", "pose2d")
+MODALITY = "colour"
+FPS = msr_daily.FPS
+VARIANTS = clip_encoding.VARIANTS
+NEEDS_RAW = True
+PROTOCOLS = {
+    "cross_subject": protocols.cross_subject((1, 3, 5, 7, 9)),
+    **{f"subject_{subject}": protocols.leave_one_subject_out(subject)
+       for subject in range(1, msr_daily.SUBJECTS + 1)},
+}
+
+
+def find(raw_dir: str, *, video: bool, crop: bool):
+  """The clips of a folder; see `msr_daily.find`. Raises RawDataError."""
+  del crop
+  return msr_daily.find(raw_dir, "colour video" if video else "")
+
+
+encode = msr_daily.encode

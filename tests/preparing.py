@@ -1,0 +1,19 @@
+"""What tests of builders have in common: one clip encoded, or a folder prepared."""
+from actionjax.data import preparation, records
+
+
+def encode(builder, folder, variant: str | None = None, clip: int = 0) -> dict:
+  """A clip's record, without the detour over the disk; notes are left out."""
+  variant = variant or next(iter(builder.VARIANTS))
+  options = builder.VARIANTS[variant]
+  made = dict(builder.encode(builder.find(str(folder), **options)[clip], **options))
+  made.pop("notes", None)
+  return records.complete(made)
+
+
+def prepare(dataset: str, raw, data, variant: str | None = None, **options):
+  """Prepares and opens; returns the dataset and the lines that the user sees."""
+  lines = []
+  preparation.prepare(dataset, str(raw), str(data), variant=variant, workers=1,
+                      report=lines.append, **options)
+  return records.open_dataset(data, dataset, variant), lines
