@@ -40,6 +40,6 @@ setup(
         "analysis": ["scikit-learn>=1.5", "scikit-image>=0.24"],
         "torch": ["torch>=2.4"],
         "pose": ["onnxruntime>=1.19"],
-        "beam": ["apache-beam>=2.60"],
+        "beam": ["apache-beam>=2.77"],
     },
 )

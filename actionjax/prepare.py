@@ -22,6 +22,11 @@ _DATA_DIR = flags.DEFINE_string(
 _VARIANT = flags.DEFINE_string("variant", None, "A variant of the dataset (default: its first).")
 _WORKERS = flags.DEFINE_integer("workers", None, "Encoding processes (default: one per core).",
                                 lower_bound=1)
+_BEAM = flags.DEFINE_bool("beam", False, "Encode in an Apache Beam pipeline; see "
+                          "actionjax/data/beam.py.")
+_BEAM_OPTIONS = flags.DEFINE_string("beam_options", "", "Of the pipeline, such as "
+                                    "'--runner=FlinkRunner --flink_master=HOST:8081' (default: "
+                                    "processes of this machine).")
 _UNREADABLE = flags.DEFINE_enum(
     "unreadable", "fail", ["fail", "skip"], "What to do at a clip that cannot be read: stop, or "
     "leave it out and say so in the dataset's info and in every result.")
@@ -72,9 +77,12 @@ def main() -> None:
   if _EXPORT.value:
     _export(dataset)
     return
+  if _BEAM_OPTIONS.value and not _BEAM.value:
+    raise UserError("--beam_options says nothing without --beam")
   summary = preparation.prepare(
       dataset, _RAW_DIR.value, _DATA_DIR.value, _VARIANT.value, _WORKERS.value, options=options,
-      unreadable=_UNREADABLE.value, max_unreadable=_MAX_UNREADABLE.value)
+      unreadable=_UNREADABLE.value, max_unreadable=_MAX_UNREADABLE.value,
+      beam=_BEAM_OPTIONS.value if _BEAM.value else None)
   if own.is_own(dataset):
     print(f"in a config: --config.data.dataset={dataset} "
           f"--config.data.protocol={next(iter(summary['protocols']))}")

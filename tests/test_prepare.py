@@ -11,10 +11,10 @@ import time
 
 import pytest
 
-from actionjax.data import builders, preparation, records, workers
+from actionjax.data import builders, own, preparation, records, workers
 from actionjax.data.builders import utd_mhad
 from actionjax.errors import RawDataError, UserError
-from tests import raw_utd
+from tests import raw_own, raw_utd
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLIPS = [(a, s, 1) for a in (1, 2, 3) for s in (1, 2, 3)]
@@ -65,7 +65,7 @@ def fail_after(monkeypatch, count, error):
 def test_summary_and_report(raw, tmp_path):
   lines = []
   summary = prepare(raw, tmp_path, report=lines.append)
-  assert summary["path"] == str(tmp_path / "utd_mhad/cropped/1.0.0")
+  assert summary["path"] == str(tmp_path / "utd_mhad/cropped/1.1.0")
   assert (summary["done"], summary["clips"], summary["frames"]) == (True, 9, 36)
   assert summary["protocols"] == {"cross_subject": {"train": 6, "test": 3}}
   assert {k: v for k, v in summary["classes"].items() if v} == {
@@ -77,8 +77,8 @@ def test_summary_and_report(raw, tmp_path):
 def test_only_finished_files_are_left(reference):
   folder = "utd_mhad/cropped"
   assert sorted(reference) == sorted(f"{folder}/{name}" for name in (
-      ".lock", "1.0.0/dataset_info.json", "1.0.0/features.json", "1.0.0/index.npz",
-      "1.0.0/info.json", "1.0.0/utd_mhad-clips.array_record-00000-of-00001"))
+      ".lock", "1.1.0/dataset_info.json", "1.1.0/features.json", "1.1.0/index.npz",
+      "1.1.0/info.json", "1.1.0/utd_mhad-clips.array_record-00000-of-00001"))
 
 
 def test_worker_processes_give_the_same_bytes(raw, tmp_path, reference):
@@ -142,18 +142,18 @@ def test_a_full_disk_is_seen_before_copying(raw, tmp_path, monkeypatch):
 
 def test_leftovers_are_swept(raw, tmp_path, reference):
   home = tmp_path / "utd_mhad/cropped"
-  for name in (".building-1.0.0/utd_mhad", ".staging-1.0.0-0123", "incomplete.ABCDEF_1.0.0",
-               ".old-1.0.0"):
+  for name in (".building-1.1.0/utd_mhad", ".staging-1.1.0-0123", "incomplete.ABCDEF_1.1.0",
+               ".old-1.1.0"):
     (home / name).mkdir(parents=True)
     (home / name / "file").write_text("left")
-  (home / "1.0.0").mkdir()  # a folder at its place, but nothing finished
-  (home / "1.0.0/dataset_info.json").write_text("{}")
+  (home / "1.1.0").mkdir()  # a folder at its place, but nothing finished
+  (home / "1.1.0/dataset_info.json").write_text("{}")
   prepare(raw, tmp_path)
   assert digests(tmp_path) == reference
-  (home / ".staging-1.0.0-0123").mkdir()
+  (home / ".staging-1.1.0-0123").mkdir()
   (home / "incomplete.ABCDEF_2.0.0").mkdir()  # another version's: not ours to remove
   prepare(raw, tmp_path)
-  assert sorted(p.name for p in home.iterdir()) == [".lock", "1.0.0", "incomplete.ABCDEF_2.0.0"]
+  assert sorted(p.name for p in home.iterdir()) == [".lock", "1.1.0", "incomplete.ABCDEF_2.0.0"]
 
 
 def test_nothing_to_do(raw, tmp_path, reference, monkeypatch):
@@ -173,12 +173,12 @@ def test_other_raw_files_replace_the_dataset_when_finished(tmp_path, monkeypatch
   raw, data = tmp_path / "raw", tmp_path / "data"
   raw_utd.write(raw, CLIPS[:3])
   prepare(raw, data)
-  before = digests(data / "utd_mhad/cropped/1.0.0")
+  before = digests(data / "utd_mhad/cropped/1.1.0")
   raw_utd.write(raw, CLIPS[3:5])
   fail_after(monkeypatch, 1, RuntimeError("broken"))
   with pytest.raises(RuntimeError):
     prepare(raw, data)
-  assert digests(data / "utd_mhad/cropped/1.0.0") == before  # still the old one, whole
+  assert digests(data / "utd_mhad/cropped/1.1.0") == before  # still the old one, whole
   monkeypatch.undo()
   lines = []
   assert prepare(raw, data, report=lines.append)["clips"] == 5
@@ -298,17 +298,29 @@ def session_processes(session):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_killed_run_leaves_no_process_and_is_continued(tmp_path):
-  raw = raw_utd.write(tmp_path / "raw", [(a, s, 1) for a in range(1, 9) for s in range(1, 6)],
-                      frames=25)
-  prepare(raw, tmp_path / "whole")
-  line, options = command("--dataset=utd_mhad", f"--raw_dir={raw}", "--workers=2",
+@pytest.mark.parametrize("dataset", ["utd_mhad", "folder:mine"])
+def test_killed_run_leaves_no_process_and_is_continued(tmp_path, dataset):
+  if dataset == "utd_mhad":
+    home, version = "utd_mhad/cropped", utd_mhad.VERSION
+    raw = raw_utd.write(tmp_path / "raw", [(a, s, 1) for a in range(1, 9) for s in range(1, 6)],
+                        frames=25)
+  else:
+    home, version = "folder/mine", own.module("folder").VERSION
+    raw = raw_own.folder(tmp_path / "raw", clips=2, size=(640, 480))
+    for i in range(2, 20):
+      for name in ("clap", "wave"):
+        shutil.copy(raw / name / f"{i % 2}.mp4", raw / name / f"{i}.mp4")
+
+  def prepare(data, report=quiet):
+    preparation.prepare(dataset, str(raw), str(tmp_path / data), workers=1, report=report)
+
+  prepare("whole")
+  line, options = command(f"--dataset={dataset}", f"--raw_dir={raw}", "--workers=2",
                           f"--data_dir={tmp_path / 'killed'}", start_new_session=True)
-  staged, kills = 0, 0
+  home, staged, kills = tmp_path / "killed" / home, 0, 0
   while kills < 3:  # killed at three different moments, with ever more clips there
     process = subprocess.Popen(line, **options)
     deadline = time.monotonic() + 60
-    home = tmp_path / "killed/utd_mhad/cropped"
     while len(list(home.glob(".staging-*/*.clip"))) < staged + 5:
       assert process.poll() is None and time.monotonic() < deadline, process.communicate()
       time.sleep(0.002)
@@ -322,8 +334,8 @@ def test_killed_run_leaves_no_process_and_is_continued(tmp_path):
       time.sleep(0.01)
     staged = len(list(home.glob(".staging-*/*.clip")))
     assert 5 * kills <= staged < 40
-    assert not (home / "1.0.0").exists()
+    assert not (home / version).exists()
   lines = []
-  prepare(raw, tmp_path / "killed", report=lines.append)
+  prepare("killed", lines.append)
   assert lines[1] == f"going on: {staged} of 40 clips are encoded already"
   assert digests(tmp_path / "killed") == digests(tmp_path / "whole")

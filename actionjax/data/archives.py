@@ -1,21 +1,27 @@
 """The official files of a dataset, in folders and in zip archives alike."""
 import contextlib
 import dataclasses
+import errno
 import functools
 import lzma
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 
+from actionjax.data import plain_npz
+from actionjax.data.findings import shown
 from actionjax.errors import RawDataError
 
 # What the standard library raises on damaged or encrypted archives and vanished files.
 _UNREADABLE = (OSError, zipfile.BadZipFile, EOFError, ValueError, KeyError, lzma.LZMAError,
                zlib.error, RuntimeError)
+# Bytes from a member's beginning to the size of LZMA's dictionary, and the largest that is usual.
+_DICTIONARY, _MOST_DICTIONARY = 5, 2**27
 
 
 @functools.lru_cache(maxsize=4)
@@ -33,7 +39,8 @@ class Source:
   size: int
 
   def __str__(self):
-    return f"{self.archive}:{self.name}" if self.archive else self.name
+    # For messages: an archive may call its members anything.
+    return shown(f"{self.archive}:{self.name}" if self.archive else self.name, 1000)
 
   @property
   def base(self) -> str:
@@ -43,7 +50,14 @@ class Source:
   def _open(self):
     if self.archive is None:
       return open(self.name, "rb")
-    return _archive(self.archive, os.stat(self.archive).st_mtime_ns).open(self.name)
+    status = os.stat(self.archive)
+    archive = _archive(self.archive, status.st_mtime_ns)
+    member, most = archive.getinfo(self.name), plain_npz.most_unpacked(status.st_size)
+    if member.file_size > most:
+      raise ValueError(f"it unpacks to {self.size} bytes, out of an archive of {status.st_size}")
+    if member.compress_type == zipfile.ZIP_LZMA:
+      _check_dictionary(self.archive, member, most)
+    return archive.open(member)
 
   def read(self) -> bytes:
     """The file's bytes. Raises RawDataError if it is truncated, corrupt or gone."""
@@ -51,7 +65,7 @@ class Source:
       with self._open() as file:
         return file.read()
     except _UNREADABLE as error:
-      raise RawDataError(f"{self} cannot be read ({error}); fetch it again") from None
+      raise RawDataError(f"{self} cannot be read ({shown(error)}); fetch it again") from None
 
   def lines(self) -> Iterator[bytes]:
     """The file's lines, read as they are asked for. Raises RawDataError as `read` does."""
@@ -59,7 +73,18 @@ class Source:
       with self._open() as file:
         yield from file
     except _UNREADABLE as error:
-      raise RawDataError(f"{self} cannot be read ({error}); fetch it again") from None
+      raise RawDataError(f"{self} cannot be read ({shown(error)}); fetch it again") from None
+
+  def _copy(self, target) -> None:
+    try:
+      with self._open() as file:
+        # Checked to the end by then: the last piece compares the archive's checksum.
+        shutil.copyfileobj(file, target, 2**20)
+    except _UNREADABLE as error:
+      if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise  # the temporary folder's fault, not the archive's
+      raise RawDataError(f"{self} cannot be read ({shown(error)}); fetch it again") from None
+    target.flush()
 
   @contextlib.contextmanager
   def on_disk(self):
@@ -71,8 +96,7 @@ class Source:
       yield self.name
       return
     with tempfile.NamedTemporaryFile(suffix=pathlib.PurePosixPath(self.name).suffix) as copy:
-      copy.write(self.read())
-      copy.flush()
+      self._copy(copy)
       try:
         yield copy.name
       except RawDataError as error:
@@ -126,12 +150,22 @@ def listing(raw_dir: str, wanted: re.Pattern, skip: re.Pattern | None = None,
   return found
 
 
+def _check_dictionary(path: str, member: zipfile.ZipInfo, most: int) -> None:
+  """LZMA's decoder sets aside whatever the member's first bytes ask for."""
+  with open(path, "rb") as file:
+    file.seek(plain_npz.content_offset(path, member) + _DICTIONARY)
+    size = int.from_bytes(file.read(4), "little")
+  if size > max(most, _MOST_DICTIONARY):
+    raise ValueError(f"it asks for a dictionary of {size} bytes")
+
+
 def _entries(path: str) -> list[zipfile.ZipInfo]:
   try:
     with zipfile.ZipFile(path) as archive:
       return archive.infolist()
   except _UNREADABLE as error:
-    raise RawDataError(f"{path} is not a whole zip archive ({error}); fetch it again") from None
+    raise RawDataError(f"{path} is not a whole zip archive ({shown(error)}); "
+                       "fetch it again") from None
 
 
 def _size(path: str) -> int:
@@ -157,3 +191,28 @@ def contents(raw_dir: str) -> str:
   """What a folder holds, in a few words, for errors."""
   there = sorted(os.listdir(raw_dir))
   return ", ".join(there[:5]) + (", ..." if len(there) > 5 else "") or "nothing"
+
+
+def require_all(raw_dir: str, kinds: dict[str, dict], clip_id) -> None:
+  """Checks that where a dataset has files of a kind, it has one for every clip.
+
+  Args:
+    raw_dir: the folder. kinds: a kind's name for the user -> clip -> its file or files; kinds
+      without any files are absent. clip_id: a clip's name.
+
+  Raises:
+    RawDataError: a clip with files of one kind but not of another, as an unfinished download has.
+  """
+  clips = sorted(set().union(*kinds.values()))
+  for kind, files in kinds.items():
+    for clip in clips:
+      if clip not in files:
+        there = next(other for other, others in kinds.items() if clip in others)
+        raise RawDataError(f"{raw_dir} has the {there} of {shown(clip_id(clip))}, but no {kind} "
+                           "of it; fetch it, or take all of that kind away")
+
+
+def nothing_found(raw_dir: str, wanted: str, title: str) -> RawDataError:
+  """The error for a folder that holds nothing of a dataset."""
+  return RawDataError(f"{raw_dir} holds no {wanted} of {title}, nor zip archives of them; it "
+                      f"holds: {contents(raw_dir)}")

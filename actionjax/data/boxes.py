@@ -7,6 +7,9 @@ import dataclasses
 
 import numpy as np
 
+# Joints beyond the image's edges have pixels too, but not this far away.
+FARTHEST_PIXEL = 1e5
+
 
 def pose_boxes(points: np.ndarray, score: np.ndarray) -> np.ndarray:
   """The box around all persons' joints in each frame.
@@ -58,6 +61,11 @@ class StoredWindow:
   height: int
 
   @property
+  def size(self) -> tuple[int, int]:
+    """(height, width) of the stored frame."""
+    return self.height, self.width
+
+  @property
   def to_original(self) -> np.ndarray:
     """Affine map float32[2,3] of stored pixel coordinates to original ones."""
     sx, sy = (self.x1 - self.x0) / self.width, (self.y1 - self.y0) / self.height
@@ -76,8 +84,15 @@ class StoredWindow:
       return np.ascontiguousarray(part)
     import cv2
     # Averaging depth over an outline would invent surfaces between person and background.
-    method = cv2.INTER_NEAREST_EXACT if frame.dtype == np.uint16 else cv2.INTER_AREA
-    return cv2.resize(part, (self.width, self.height), interpolation=method)
+    if frame.dtype == np.uint16:
+      return cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_NEAREST_EXACT)
+    # A mean of means is a mean, and OpenCV takes those of two by two pixels in a fraction of the
+    # time that others need, which was more than half of preparing large videos.
+    rows, columns = part.shape[:2]
+    while rows >= 2 * self.height and columns >= 2 * self.width and not (rows % 2 or columns % 2):
+      rows, columns = rows // 2, columns // 2
+      part = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
+    return cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_AREA)
 
 
 def clip_window(boxes: np.ndarray | None, width: int, height: int, grow: float = 0.3,

@@ -24,6 +24,11 @@ _LOCAL_HEADER = 30  # bytes before a member's name
 _HEADER_BYTES = 10_000  # of a .npy header, at most
 
 
+def most_unpacked(size: int) -> int:
+  """How many bytes a file of so many may unpack to."""
+  return max(MOST_BYTES, MOST_TIMES * size)
+
+
 def read(path, known=None) -> dict[str, np.ndarray]:
   """The arrays of an archive.
 
@@ -65,7 +70,7 @@ def _read(path, file, known) -> dict[str, np.ndarray]:
       if name in arrays:
         raise RawDataError(f"{path} holds {_shown(name)} twice")
       unpacked += member.file_size
-      if unpacked > max(MOST_BYTES, MOST_TIMES * size):
+      if unpacked > most_unpacked(size):
         raise RawDataError(f"{path} of {size} bytes unpacks to {unpacked} and more: no dataset "
                            "shrinks that far, so it is not read")
       arrays[name] = _member(path, archive, member, size)
@@ -95,7 +100,7 @@ def _member(path, archive, member, size: int) -> np.ndarray:
                          f"but has {member.file_size - start} bytes")
     order = "F" if fortran else "C"
     if member.compress_type == zipfile.ZIP_STORED and length and shape:
-      offset = _content_offset(path, member)
+      offset = content_offset(path, member)
       if offset + member.file_size > size:
         raise RawDataError(f"{path} is truncated")
       return np.memmap(path, dtype, "r", offset + start, shape, order).view(np.ndarray)
@@ -105,7 +110,7 @@ def _member(path, archive, member, size: int) -> np.ndarray:
   return np.frombuffer(data, dtype, math.prod(shape)).reshape(shape, order=order)
 
 
-def _content_offset(path, member) -> int:
+def content_offset(path, member) -> int:
   """Where an uncompressed member's bytes begin; its local header has lengths of its own."""
   with open(path, "rb") as file:
     file.seek(member.header_offset)

@@ -14,6 +14,7 @@ import re
 import numpy as np
 
 from actionjax.data import raw_files
+from actionjax.data.findings import shown
 from actionjax.errors import RawDataError
 
 # What a pickle may name. NumPy 2 moved numpy.core to numpy._core; files name either.
@@ -227,8 +228,7 @@ class _Machine:
 
   def _name(self, name: str) -> None:
     if name not in _KNOWN:
-      shown = name.encode("ascii", "backslashreplace").decode()[:100]
-      raise self._refuse(f"asks for {shown}")
+      raise self._refuse(f"asks for {shown(name, 100)}")
     self._stack.append(_Name(_KNOWN[name]))
 
   def _do_global(self, argument):

@@ -1,7 +1,7 @@
 """Raw dataset -> prepared dataset, for any builder module.
 
-Each clip is encoded by a worker process and staged as one file, put in place whole.
-When all are there, the staged records are copied into a TFDS dataset beside them, read
+Each clip is encoded by a worker process and staged as one file (`staging`), put in place
+whole. When all are there, the staged records are copied into a TFDS dataset beside them, read
 back to make the index, and the finished folder is renamed to its place. So whatever is
 at that place is finished, a killed run loses at most the clips in work, and the result
 depends on nothing but the raw files. In `<data_dir>/<dataset>/<variant>/`:
@@ -15,22 +15,19 @@ depends on nothing but the raw files. In `<data_dir>/<dataset>/<variant>/`:
 """
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
-import sys
 import textwrap
 import time
-import zlib
 
 import numpy as np
 
-from actionjax.data import builders, own, records, workers
+from actionjax.data import builders, own, records, staging
 from actionjax.data.findings import shown
-from actionjax.errors import RawDataError, UnreadableClipError, UserError
+from actionjax.errors import UserError
 
 UNREADABLE = ("fail", "skip")
 MAX_UNREADABLE = 0.05
@@ -60,113 +57,9 @@ def _key(version: str, options: dict, raw: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-# ---- staging -----------------------------------------------------------------------
-
-def _staged_path(folder: pathlib.Path, clip_id: str) -> pathlib.Path:
-  # Hashed, because a clip's name may hold anything, slashes included.
-  return folder / f"{hashlib.sha256(clip_id.encode()).hexdigest()[:32]}.clip"
-
-
-def _read_staged(path: pathlib.Path) -> bytes | None:
-  """A staged record, or None if there is no whole one (a power cut can leave holes)."""
-  try:
-    data = path.read_bytes()
-  except FileNotFoundError:
-    return None
-  if len(data) < 4 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
-    return None
-  return data[:-4]
-
-
-def _encode_one(name: str, options: dict, folder: pathlib.Path, unreadable: str, raw) -> bool:
-  """Encodes one clip into its staged file; returns whether it could be read.
-
-  Raises:
-    RawDataError, UnreadableClipError: it could not, and `unreadable` is "fail".
-  """
-  path = _staged_path(folder, raw.clip_id)
-  try:
-    made = dict(builders.load(name).encode(raw, **options))
-  except (RawDataError, UnreadableClipError) as error:
-    if unreadable == "fail":
-      raise type(error)(f"{error}; --unreadable=skip leaves such clips out") from None
-    _put(path.with_suffix(".lost"), json.dumps([raw.clip_id, str(error)]).encode())
-    return False
-  notes = made.pop("notes", ())
-  record = records.complete(made)
-  if record["clip_id"] != raw.clip_id:
-    raise ValueError(f"{name}: clip {raw.clip_id} was encoded as {record['clip_id']}")
-  from actionjax.data import tfds_dataset  # imports TFDS, which a finished dataset needs not
-  data = records.canonical(tfds_dataset.features().serialize_example(record))
-  if notes:  # before the clip, which is not looked at again once it is there
-    _put(path.with_suffix(".note"), json.dumps([raw.clip_id, list(notes)]).encode())
-  _put(path, data + zlib.crc32(data).to_bytes(4, "little"))
-  return True
-
-
-def _put(path: pathlib.Path, data: bytes) -> None:
-  """Writes a file so that it is there whole or not at all."""
-  temporary = path.with_suffix(f".{os.getpid()}.tmp")
-  try:
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-  except OSError as error:
-    temporary.unlink(missing_ok=True)
-    raise OSError(error.errno, error.strerror, str(path.parent)) from None
-
-
-def _encode_all(name, options, clips, folder, processes, report, unreadable, most) -> None:
-  """Stages every clip that is not staged yet.
-
-  Raises:
-    UserError: more clips than the share `most` cannot be read.
-  """
-  for left in (*folder.glob("*.tmp"), *folder.glob("*.lost")):
-    left.unlink()  # a lost clip is tried again: its file may have been mended
-  todo = [clip for clip in clips if _read_staged(_staged_path(folder, clip.clip_id)) is None]
-  if len(todo) < len(clips):
-    report(f"going on: {len(clips) - len(todo)} of {len(clips)} clips are encoded already")
-  work = functools.partial(_encode_one, name, options, folder, unreadable)
-  with _progress(len(clips), len(clips) - len(todo), report) as advance:
-    lost = 0
-    with contextlib.closing(workers.run(work, todo, processes)) as finished:
-      for readable in finished:
-        advance()
-        lost += not readable
-        if lost > most * len(clips):
-          clip, why = _notes(folder, "lost")[0]
-          raise UserError(f"{lost} of {len(clips)} clips cannot be read, more than "
-                          f"--max_unreadable={most:g} allows; the first is {clip}: {why}")
-
-
-def _notes(folder: pathlib.Path, kind: str) -> list[tuple]:
-  """What was noted of staged clips, [(clip_id, what), ...] in order."""
-  return sorted(tuple(json.loads(path.read_text())) for path in folder.glob(f"*.{kind}"))
-
-
-@contextlib.contextmanager
-def _progress(total: int, done: int, report):
-  """Yields a function to call for each clip: a bar on a terminal, else a line now and then."""
-  if sys.stderr.isatty():
-    from tqdm import tqdm
-    with tqdm(total=total, initial=done, unit="clip", desc="encoding") as bar:
-      yield bar.update
-    return
-  last = time.monotonic()
-
-  def advance():
-    nonlocal done, last
-    done += 1
-    if time.monotonic() - last > 20:
-      last = time.monotonic()
-      report(f"encoded {done} of {total} clips")
-
-  yield advance
-
-
 # ---- the finished dataset --------------------------------------------------------------
 
-def _build(module, name, variant, raw, key, staged, root, policy) -> pathlib.Path:
+def _build(module, name, variant, raw, key, staged, root, facts) -> pathlib.Path:
   """A finished dataset's folder below `root`: records, index and, last, the info file."""
   needed = sum(path.stat().st_size for path in staged)
   # Better said before minutes of copying than after.
@@ -175,7 +68,7 @@ def _build(module, name, variant, raw, key, staged, root, policy) -> pathlib.Pat
   from actionjax.data import tfds_dataset
   folder, shards = tfds_dataset.write(
       name, variant, root, [path.stat().st_size - 4 for path in staged],
-      lambda i: _read_staged(staged[i]))
+      lambda i: staging.read(staged[i]))
   frames, index = tfds_dataset.read_back(folder, shards)
   index.save(folder / records.INDEX_FILE)
   info = {
@@ -183,7 +76,7 @@ def _build(module, name, variant, raw, key, staged, root, policy) -> pathlib.Pat
       "version": module.VERSION, "options": module.VARIANTS[variant],
       "class_names": list(module.CLASS_NAMES), "layout": module.LAYOUT,
       "modality": module.MODALITY if frames else "none", "fps": module.FPS,
-      **policy, "fingerprint": raw, "key": key,
+      **facts, "fingerprint": raw, "key": key,
       "num_clips": len(index), "num_frames": int(index.num_frames.sum()), "shards": shards}
   if isinstance(module, own.Builder):
     module.write_splits(folder, index)
@@ -270,7 +163,7 @@ def _say(line: str) -> None:
 def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = None,
             variant: str | None = None, workers: int | None = None,
             report=_say, options: dict | None = None, unreadable: str = "fail",
-            max_unreadable: float = MAX_UNREADABLE) -> dict:
+            max_unreadable: float = MAX_UNREADABLE, beam: str | None = None) -> dict:
   """Prepares one variant of a dataset, or finds that there is nothing to do.
 
   Interrupted at any point, even killed, it goes on from the clips already encoded. The
@@ -285,6 +178,7 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
     data_dir: root of prepared datasets, None for `records.default_data_dir()`.
     variant: one of the builder's variants; None is its first.
     workers: processes that encode; None for all cores, 1 for none but this one.
+    beam: encode in an Apache Beam pipeline with these options; None without. See `data/beam.py`.
     report: called with each line for the user.
     options: of a user's own dataset; see its kind's OPTIONS.
     unreadable: "fail" stops at a clip that cannot be read; "skip" leaves it out, and the
@@ -310,6 +204,8 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
             builders.load(dataset))
   variant = builders.variant(module, variant)
   options = module.VARIANTS[variant]
+  if beam is not None and raw_dir is not None:
+    raw_dir = os.path.abspath(raw_dir)  # Beam's workers may be started in another folder
   place = records.dataset_path(data_dir, dataset, variant)
   ready = _finished(place)
   clips = raw = key = None
@@ -333,8 +229,9 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
       made = "without unreadable clips" if lacking else "from other raw files or options"
       report(f"{place} was made {made}: preparing it anew")
     with _lock(place.parent):
-      _prepare(module, dataset, variant, clips, raw, key, place, workers, report, unreadable,
-               max_unreadable)
+      policy = staging.Policy(unreadable, max_unreadable)
+      encoders = staging.Encoders(workers, beam)
+      _prepare(module, dataset, variant, clips, raw, key, place, encoders, report, policy)
   else:
     report(f"{_title(dataset, variant)} is prepared already: nothing to do")
     if clips is not None and _leftovers(place.parent, module.VERSION):
@@ -364,30 +261,29 @@ def _finished(place: pathlib.Path) -> dict | None:
     return None
 
 
-def _prepare(module, dataset, variant, clips, raw, key, place, processes, report, unreadable,
-             most) -> None:
+def _prepare(module, dataset, variant, clips, raw, key, place, encoders, report, policy) -> None:
   """Encodes, builds and publishes, under the lock."""
   if len({clip.clip_id for clip in clips}) != len(clips) or not clips:
     raise ValueError(f"{dataset}: find() must give one or more clips of different clip_id")
-  home, options = place.parent, module.VARIANTS[variant]
-  staging = home / f".staging-{module.VERSION}-{key}"
-  _sweep(home, module.VERSION, keep=staging)
-  staging.mkdir(exist_ok=True)
-  processes = workers.default_workers() if processes is None else processes
-  report(f"preparing {_title(dataset, variant)}: {len(clips)} clips, {processes} worker(s)")
-  _encode_all(dataset, options, clips, staging, processes, report, unreadable, most)
-  skipped = _notes(staging, "lost")
+  home = place.parent
+  stage = home / f".staging-{module.VERSION}-{key}"
+  _sweep(home, module.VERSION, keep=stage)
+  stage.mkdir(exist_ok=True)
+  report(f"preparing {_title(dataset, variant)}: {len(clips)} clips, {encoders}")
+  staging.encode_all(dataset, module.VARIANTS[variant], clips, stage, encoders, report, policy)
+  skipped = staging.notes(stage, "lost")
   notes: dict[str, list[str]] = {}
-  for clip, words in _notes(staging, "note"):
+  for clip, words in staging.notes(stage, "note"):
     for word in words:
       notes.setdefault(word, []).append(clip)
-  policy = {"unreadable": unreadable, "max_unreadable": most, "skipped": skipped, "notes": notes}
+  facts = {"unreadable": policy.unreadable, "max_unreadable": policy.most, "skipped": skipped,
+           "notes": notes}
   root = home / f".building-{module.VERSION}"
   root.mkdir()
   lost = {clip for clip, _ in skipped}
-  staged = [_staged_path(staging, clip.clip_id) for clip in clips if clip.clip_id not in lost]
+  staged = [staging.path(stage, clip.clip_id) for clip in clips if clip.clip_id not in lost]
   try:
-    _publish(_build(module, dataset, variant, raw, key, staged, root, policy), place)
+    _publish(_build(module, dataset, variant, raw, key, staged, root, facts), place)
   except BaseException:
     shutil.rmtree(root, ignore_errors=True)  # makes room, where the disk is full
     raise

@@ -128,15 +128,16 @@ def read_back(folder: pathlib.Path, shards: list[dict]) -> tuple[bool, records.I
   def rows():
     nonlocal frames
     for shard in shards:
-      reader = array_record_module.ArrayRecordReader(str(folder / shard["file"]))
+      reader = array_record_module.ArrayRecordReader(
+          str(folder / shard["file"]), options="readahead_buffer_size:0")
       if reader.num_records() != shard["clips"]:
         raise OSError(f"{shard['file']} holds {reader.num_records()} records instead of "
                       f"{shard['clips']}")
-      for start in range(0, shard["clips"], 64):
-        for data in reader.read(start, min(start + 64, shard["clips"])):
-          record = records.parse(data)
-          frames = frames or bool(record["frames"])
-          yield {name: record[name] for name in records.Index.__dataclass_fields__}
+      for i in range(shard["clips"]):
+        # One at a time: a record of an hour of video is a hundred megabytes.
+        record = records.parse(reader.read([i])[0])
+        frames = frames or bool(record["frames"])
+        yield {name: record[name] for name in records.Index.__dataclass_fields__}
       reader.close()
 
   index = records.Index.of(rows())

@@ -1,16 +1,16 @@
 """Any video file that PyAV reads, decoded as a stream: memory does not grow with its length."""
 import contextlib
 import dataclasses
+import errno
 import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from actionjax.data import boxes, records
+from actionjax.data.image_headers import MOST_PIXELS
 from actionjax.errors import RawDataError
 
-# A frame above this is a damaged header rather than a video, and would fill the memory alone.
-MOST_PIXELS = 2**26
 # Headers count a frame more or less than decode: a file is truncated only below this share.
 _WHOLE = 0.9
 
@@ -121,7 +121,7 @@ def _decode(path, facts: Facts) -> Iterator:
       if not os.fstat(file.fileno()).st_size:
         raise RawDataError(f"{path} is empty; fetch it again")
       container = stack.enter_context(av.open(
-          file, metadata_errors="replace", options={"protocol_whitelist": "none"}))
+          _Input(file), metadata_errors="replace", options={"protocol_whitelist": "none"}))
       # FFmpeg would draw a text file's letters as a video.
       if not container.streams.video or container.format.name == "tty":
         raise RawDataError(f"{path} holds no video")
@@ -153,6 +153,23 @@ def _decode(path, facts: Facts) -> Iterator:
   if facts.count < _WHOLE * facts.declared:
     raise RawDataError(f"{path} is truncated: {facts.count} frames decode of the "
                        f"{facts.declared} that it declares; fetch it again")
+
+
+class _Input:
+  """A file for PyAV, which writes a traceback to stderr where seeking raises.
+
+  Damaged files send it to places before their beginning.
+  """
+
+  def __init__(self, file):
+    self._file = file
+    self.name, self.read, self.tell = file.name, file.read, file.tell
+
+  def seek(self, offset: int, whence: int = 0) -> int:
+    try:
+      return self._file.seek(offset, whence)
+    except (OSError, ValueError, OverflowError):
+      return -errno.EINVAL  # as FFmpeg's own files answer
 
 
 def _check_size(path, width: int, height: int) -> None:
