@@ -24,7 +24,8 @@ _KERNELS = flags.DEFINE_string(
 _STEM_LENGTH = flags.DEFINE_integer(
     "stem_length", None, "torch_resnet2d: frames of the stem's kernel, 1 by default.")
 _LAYOUT = flags.DEFINE_string(
-    "layout", None, "torch_gcn: joint layout; by default told from the number of joints.")
+    "layout", None, "torch_gcn, torch_posec3d: joint layout; by default told from the number of "
+    "joints or maps.")
 _TEMPORAL_STRIDE = flags.DEFINE_integer(
     "temporal_stride", None, "torch_posec3d: of Pose-SlowOnly's last stage, 2 by default; 1 for "
     "networks trained to be fused.")

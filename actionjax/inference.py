@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from actionjax import models, skeletons
-from actionjax.data import pipeline
+from actionjax.data import pipeline, skeleton_arrays
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.models import layers
@@ -36,8 +36,9 @@ class Recogniser:
 
   def __post_init__(self):
     self._transform = pipeline.ClipTransform(self.data, views=self.views.temporal,
-                                             crops=self.views.crops)
-    self._step = classification.make_view_step(self.model, self.views)
+                                             crops=self.views.crops, flips=self.views.flips)
+    self._step = classification.make_view_step(self.model, self.views,
+                                               mirror_classes=self.data.mirror_classes)
     self._forward = jax.jit(lambda v, b: self.model.apply(v, b, train=False),
                             compiler_options=layers.compiler_options())
 
@@ -47,8 +48,9 @@ class Recogniser:
     Args:
       clip: a record of a prepared dataset (`dataset[i]`), or arrays: `frames` uint8[T,H,W,3]
         in RGB or uint16[T,H,W] depth in millimetres (with `depth_range`, its near and far
-        end), `pose3d` float[M,T,J,3] in metres and optionally `pose_score` [M,T,J], `boxes`
-        [T,4]; what the model does not read may be missing.
+        end), `pose3d` float[M,T,J,3] in metres or `pose2d` float[M,T,J,2] in pixels and
+        optionally `pose_score` [M,T,J], `image_size` (height, width) that `pose2d` is measured
+        in, `boxes` [T,4]; what the model does not read may be missing.
 
     Returns:
       float32[N].
@@ -58,7 +60,7 @@ class Recogniser:
     """
     row = self._transform.test(self._complete(clip))
     batch = {key: value[None] for key, value in row.items()}
-    return np.asarray(self._step(self.variables, batch))[0]
+    return np.asarray(self._step(self.variables, batch)[0])[0]
 
   def outputs(self, clip: dict) -> tuple[np.ndarray, dict]:
     """Logits float32[V,N] and every intermediate `out` of the V views of one clip."""
@@ -79,17 +81,44 @@ class Recogniser:
       if "frames" not in clip or not len(clip["frames"]):
         raise UserError("the clip has no frames, which this model reads")
     if self.data.pose:
-      if "pose3d" not in clip:
-        raise UserError("the clip has no pose3d, which this model reads")
-      pose = np.asarray(clip["pose3d"], np.float32)
-      if pose.ndim != 4 or pose.shape[2:] != (self.layout.num_joints, 3):
-        raise UserError(f"pose3d has shape {pose.shape}; this model reads [M, T, "
-                        f"{self.layout.num_joints}, 3] in the layout {self.layout.name}")
-      given = clip.get("pose_score")
-      finite = np.isfinite(pose).all(-1)
-      clip["pose_score"] = np.where(finite, 1.0 if given is None else given, 0).astype(np.float32)
-      clip["pose3d"] = np.where(clip["pose_score"][..., None] > 0, pose, 0).astype(np.float32)
+      self._complete_pose(clip, "pose3d", 3)
+    if self.data.pose2d:
+      self._complete_pose(clip, "pose2d", 2)
+      _complete_size(clip)
     return clip
+
+  def _complete_pose(self, clip: dict, name: str, width: int) -> None:
+    """Checks a clip's skeletons; joints that are no numbers, or all 0 in 2D, become missing."""
+    if name not in clip:
+      raise UserError(f"the clip has no {name}, which this model reads")
+    pose = np.asarray(clip[name], np.float32)
+    if pose.ndim != 4 or pose.shape[1] < 1 or pose.shape[2:] != (self.layout.num_joints, width):
+      raise UserError(f"{name} has shape {pose.shape}; this model reads [M, T, "
+                      f"{self.layout.num_joints}, {width}] in the layout {self.layout.name}")
+    there = np.isfinite(pose).all(-1)
+    if width == 2:
+      there &= (pose != 0).any(-1)
+    given = clip.get("pose_score")
+    if given is not None and np.shape(given) != pose.shape[:3]:
+      raise UserError(f"pose_score has shape {np.shape(given)}; {name} is {pose.shape}")
+    score = np.where(there, 1.0 if given is None else np.nan_to_num(given), 0)
+    clip["pose_score"] = score.astype(np.float32)
+    clip[name] = np.where(clip["pose_score"][..., None] > 0, pose, 0).astype(np.float32)
+
+
+def _complete_size(clip: dict) -> None:
+  """Checks the size that 2D skeletons are measured in; that of the frames, if it is left out."""
+  size = np.ravel(clip.get("image_size", (0, 0))).astype(int)
+  if size.shape != (2,) or (size < 0).any():
+    raise UserError(f"image_size {clip['image_size']} is no (height, width)")
+  height, width = size.tolist()
+  if skeleton_arrays.size_is_swapped(clip["pose2d"], clip["pose_score"], (height, width)):
+    raise UserError(f"image_size ({height}, {width}) must be (height, width), but by the "
+                    "coordinates it is (width, height)")
+  frames = clip.get("frames", ())
+  if not size.all() and len(frames) and not isinstance(frames[0], bytes):
+    size = np.shape(frames[0])[:2]
+  clip["image_size"] = size
 
 
 def load(path: str | pathlib.Path) -> Recogniser:

@@ -117,6 +117,11 @@ class Layout:
     order = [frozenset(pair) for pair in self.limbs.tolist()]
     return np.array([order.index(frozenset(self.mirror[list(pair)].tolist())) for pair in order])
 
+  @property
+  def limb_joints(self) -> np.ndarray:
+    """Indices of the joints on arms and legs beyond shoulder and hip, int[n] (see `ON_LIMBS`)."""
+    return np.array([i for i, joint in enumerate(self.joints) if joint.endswith(ON_LIMBS)])
+
   def part(self, name: str) -> np.ndarray:
     """Joint indices of a body part (see `PARTS`), int[n]; in layout order."""
     if name not in PARTS:
@@ -125,6 +130,9 @@ class Layout:
                      if any(joint.endswith(end) and joint.startswith(start)
                             for start, end in PARTS[name])], dtype=int)
 
+
+# Ends of the names of the joints that arms and legs are followed by. Fingers are no limb's own.
+ON_LIMBS = ("elbow", "wrist", "hand", "knee", "ankle", "foot")
 
 # Body part -> (prefix, suffix) of the joint names that belong to it.
 PARTS = {

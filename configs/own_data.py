@@ -4,15 +4,17 @@
   python -m actionjax.main --config=configs/own_data.py:dataset=folder:mine,protocol=split,cpu
 
 Arguments: dataset=NAME, for your own KIND:NAME; protocol, one of those that prepare printed;
-inputs=video, an inflated ResNet-18 on 16 frames of 112x112, or inputs=pose, a graph network on 3D
-skeletons; cpu: a quarter of the width, 56x56; epochs=N; flip=0.5 mirrors half of the clips, for
-actions without a left and a right; init=DIR: a model directory to start from; seed=N; tiny: the
-few seconds' worth that tests use. From random weights, which small datasets do not carry far; it
-is meant as a first number. What it reaches depends on the data.
+inputs=video, an inflated ResNet-18 on 16 frames of 112x112, inputs=pose, a graph network on 3D
+skeletons, or inputs=pose2d, PoseC3D on 2D skeletons; cpu: smaller networks on smaller inputs;
+epochs=N; flip=0.5 mirrors half of the clips, for actions without a left and a right; init=DIR: a
+model directory to start from; seed=N; tiny: the few seconds' worth that tests use. From random
+weights, which small datasets do not carry far; it is meant as a first number. What it reaches
+depends on the data.
 """
 from ml_collections import ConfigDict, config_dict
 
 from actionjax import configuration
+from actionjax.papers import posec3d_recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -20,8 +22,9 @@ def get_config(arg: str = "") -> ConfigDict:
   args = configuration.arguments(
       arg, dataset="synthetic_actions", protocol="cross_subject", inputs="video", cpu=False,
       epochs=60.0, flip=0.0, init="", seed=0, tiny=False)
-  if args.inputs not in ("video", "pose"):
-    raise configuration.UserError(f"config argument inputs={args.inputs} is neither video nor pose")
+  if args.inputs not in ("video", "pose", "pose2d"):
+    raise configuration.UserError(f"config argument inputs={args.inputs} is neither video nor pose "
+                                  "nor pose2d")
   config = ConfigDict()
   config.name = "own_data"
   config.seed = args.seed
@@ -45,6 +48,17 @@ def get_config(arg: str = "") -> ConfigDict:
       backbone.update(stage_sizes=(1,), width=4, spatial_strides=(2,), temporal_strides=(2,))
     model = dict(name="hac", backbone=backbone, dropout=0.3,
                  dtype="float32" if small else "bfloat16")
+  elif args.inputs == "pose2d":
+    pose2d = dict(num_frames=48, size=(56, 56), test_size=(64, 64))
+    backbone = posec3d_recipe.backbone("slowonly_small" if small else "slowonly")
+    if small:
+      pose2d = dict(posec3d_recipe.SMALL_POSE2D)
+    if args.tiny:
+      pose2d.update(num_frames=4, size=(16, 16), test_size=(18, 18))
+      backbone.update(stage_sizes=(1, 1, 1), width=4)
+    config.data.pose2d = ConfigDict(pose2d)
+    model = dict(name="posec3d", backbone=backbone, dtype="float32" if small else "bfloat16",
+                 maps=dict(size=pose2d["size"], test_size=pose2d["test_size"]))
   else:
     config.data.pose = ConfigDict(dict(num_poses=8 if args.tiny else 20, persons=2, turn=15.0))
     model = dict(name="pose_network", pose=dict(name="gcn"))

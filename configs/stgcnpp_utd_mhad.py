@@ -5,7 +5,8 @@
   python -m actionjax.main --config=configs/stgcnpp_utd_mhad.py:cpu    # two cores, within an hour
 
 Arguments: cpu; stream=joint|bone|joint_motion|bone_motion, of which the published results add
-the scores of two or all four; variant=stgcnpp|stgcn; seed=N.
+the scores of two or all four (`python -m actionjax.fuse`); variant=stgcnpp|stgcn; drop=P trains
+with a joint of a limb missing from every frame with that probability; seed=N.
 
 The network is PYSKL's; the recipe is not its NTU one (SGD at 0.1 over 80 times five epochs of
 40 000 clips), which 431 clips are too few for. Half of the actions have a direction: no flips.
@@ -17,7 +18,8 @@ from actionjax import configuration
 
 def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
-  args = configuration.arguments(arg, cpu=False, stream="joint", variant="stgcnpp", seed=0)
+  args = configuration.arguments(arg, cpu=False, stream="joint", variant="stgcnpp",
+                                 drop=0.0, seed=0)
   config = ConfigDict()
   config.name = "stgcnpp_utd_mhad"
   config.seed = args.seed
@@ -37,6 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.steps = (
       ConfigDict(dict(
           kind="train", name="network", epochs=50.0 if args.cpu else 80.0, model=model,
+          **(dict(drop_joints=args.drop) if args.drop else {}),
           loss=dict(name="cross_entropy", label_smoothing=0.1),
           optim=dict(name="adamw", learning_rate=2e-3, schedule="cosine", warmup=0.1,
                      weight_decay=0.05, clip_norm=5.0))),

@@ -4,8 +4,8 @@ import zipfile
 
 import numpy as np
 
-from actionjax.data import records
 from actionjax.data.builders import ntu60
+from tests import preparing
 
 # A body's line: number, clipped edges, both hands' confidence and state, restricted, lean x
 # and y, tracking state.
@@ -73,7 +73,7 @@ def video(path, frames: int, size=(192, 108), codec: str = "mpeg4") -> np.ndarra
     x = width // 3 + 2 * t
     image[side:2 * side, x:x + side] = (250, 200, 40)
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-  with av.open(str(path), "w", format="avi") as container:
+  with av.open(str(path), "w") as container:
     stream = container.add_stream(codec, rate=30)
     stream.width, stream.height = size
     stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
@@ -122,5 +122,4 @@ def write_skeleton(folder, content, clip=CLIP) -> pathlib.Path:
 
 def encode(folder, variant="skeleton", builder=ntu60) -> dict:
   """The first clip's record, without the detour over the disk."""
-  options = builder.VARIANTS[variant]
-  return records.complete(builder.encode(builder.find(str(folder), **options)[0], **options))
+  return preparing.encode(builder, folder, variant)

@@ -104,6 +104,7 @@ def malicious(marker):
   """(name that the refusal gives, pickle) of ways to run something that writes `marker`."""
   command = f"touch {marker}"
   yield "posix.system|nt.system", pickle.dumps(Call(os.system, command))
+  yield r"asks for a\\x1b\\x07.b;", b"ca\x1b\x07\nb\n."
   yield "builtins.eval", pickle.dumps(Call(builtins.eval, f"open({str(marker)!r}, 'w')"))
   yield "builtins.exec", pickle.dumps({"annotations": [Call(builtins.exec, "1")], "split": {}})
   yield "subprocess.Popen", pickle.dumps(Call(subprocess.Popen, ["touch", str(marker)]))
@@ -358,9 +359,12 @@ def test_image_size_in_the_wrong_order_is_seen(tmp_path):
   found = validation.validate("annotations", str(path), {}, 1)
   assert [str(finding) for finding in found.findings] == [
       "clip01: img_shape: (100, 30) must be (height, width), but by the coordinates it is "
-      "(width, height)"]
+      "(width, height), and is taken as that"]
   raw_own.prepare("annotations:mine", path, tmp_path / "data")
-  assert open_prepared(tmp_path / "data").info["notes"] == {"swapped_img_shape": ["clip01"]}
+  dataset = open_prepared(tmp_path / "data")
+  assert dataset.info["notes"] == {"swapped_image_size": ["clip01"]}
+  assert [dataset[i]["image_size"].tolist() for i in range(4)] == [
+      [30, 100], [30, 100], [30, 100], [100, 30]]
 
 
 @pytest.mark.parametrize("changes, message", [

@@ -1,5 +1,6 @@
 """Videos in folders or tables: what is stored, what is refused, and a training on the result."""
 import csv
+import errno
 import json
 import os
 import pathlib
@@ -159,13 +160,22 @@ def sound(path):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_videos_are_named(tmp_path, name):
+def test_broken_videos_are_named(tmp_path, name, capfd):
   path = tmp_path / name
   BROKEN[name](path)
   for function in (videos.scan, lambda path: videos.read(path, whole, 99)):
     with pytest.raises(RawDataError, match=f"{path} (is|has|holds|does not)") as error:
       function(path)
     assert "\n" not in str(error.value)
+  assert "Traceback" not in capfd.readouterr().err
+
+
+def test_places_before_a_file_are_an_error_code_for_the_library(tmp_path):
+  (tmp_path / "file").write_bytes(b"12345")
+  with open(tmp_path / "file", "rb") as file:
+    given = videos._Input(file)
+    assert (given.seek(2), given.read(2), given.tell()) == (2, b"34", 4)
+    assert given.seek(-9) == given.seek(0, 77) == -errno.EINVAL and given.tell() == 4
 
 
 def test_playlists_open_nothing_else(tmp_path):
@@ -429,6 +439,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   image = records.decode_frame(record["frames"][0])
   scale = 24 / max(x1 - x0, y1 - y0)
   assert image.shape == (round((y1 - y0) * scale), round((x1 - x0) * scale), 3)
+  np.testing.assert_array_equal(record["image_size"], image.shape[:2])
   affine = record["frame_to_original"].astype(float)
   back = record["pose2d"] @ affine[:, :2].T + affine[:, 2]
   np.testing.assert_allclose(back[there], pose[there], atol=1e-3)

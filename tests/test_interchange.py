@@ -119,6 +119,7 @@ def test_prepared_records_and_protocols(tmp_path):
     for field, name in (("pose3d", "pose3d"), ("pose2d", "pose2d"), ("pose_score", "score")):
       np.testing.assert_array_equal(record[field], getattr(clip.skeletons, name))
     assert (record["setup"], record["fps"]) == (clip.setup, clip.fps)
+    np.testing.assert_array_equal(record["image_size"], clip.skeletons.image_size or (0, 0))
   builder = __import__("actionjax.data.builders", fromlist=["of"]).of(dataset)
   rows = protocols.split(dataset.index, builder.PROTOCOLS["xsub"], "test")
   assert dataset.index.clip_id[rows].tolist() == ["c03", "c04"]

@@ -8,16 +8,13 @@ import pytest
 from actionjax.data import boxes, preparation, records
 from actionjax.data.builders import ntu60, ntu120
 from actionjax.errors import RawDataError
-from tests import raw_ntu
+from tests import preparing, raw_ntu
 from tests.raw_ntu import CLIP, encode, write_skeleton
 
 
 def prepare(raw, data, variant="cropped", dataset="ntu60"):
   """Prepares and opens; returns the dataset and the lines that the user sees."""
-  lines = []
-  preparation.prepare(dataset, str(raw), str(data), variant=variant, workers=1,
-                      report=lines.append)
-  return records.open_dataset(data, dataset, variant), lines
+  return preparing.prepare(dataset, raw, data, variant)
 
 
 def index_of(names):
@@ -125,6 +122,7 @@ def test_skeletons_survive_preparation_exactly(raw, truth, tmp_path):
   np.testing.assert_array_equal(record["pose2d"], colour.astype(np.float32))
   np.testing.assert_array_equal(record["pose_score"], np.repeat(there[..., None], 25, -1))
   assert (record["frame_to_original"] == np.eye(2, 3)).all() and record["frames"] == []
+  np.testing.assert_array_equal(record["image_size"], [1080, 1920])
   # The box around everybody's joints of a frame.
   seen = np.where(there[..., None, None], colour, np.nan)
   low, high = np.nanmin(seen, (0, 2)), np.nanmax(seen, (0, 2))
@@ -200,6 +198,9 @@ def test_video_of_another_length_is_matched_in_proportion(tmp_path):
   picks = np.floor((np.arange(18) + 0.5) * 20 / 18).astype(int)
   np.testing.assert_array_equal(record["pose3d"][0],
                                 raw_ntu.body(frames)[picks, :, :3].astype(np.float32))
+  _, lines = prepare(tmp_path, tmp_path / "data", "uncropped")
+  assert any(line.startswith("skeletons matched in proportion") and "1 clips" in line
+             for line in lines)
   raw_ntu.video(film, 12)
   with pytest.raises(RawDataError, match=f"{re.escape(str(film))} has 12 frames, but "
                                          f"{re.escape(str(path))} has 20; fetch both again"):

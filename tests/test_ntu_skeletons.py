@@ -132,6 +132,16 @@ def test_malformed_skeletons_are_errors_that_name_file_and_line(tmp_path, text, 
   assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text, message", [
+    ("0\n", "has no usable joint in any of its 0 frames"),
+    # A kilobyte of memory for each of these short lines.
+    ("108001\n" + "0\n" * 108001, "line 1: '108001' is not a number of frames")])
+def test_no_frames_and_too_many(tmp_path, text, message):
+  path = write_skeleton(tmp_path, text)
+  with pytest.raises(RawDataError, match=message):
+    ntu_skeletons.read(archives.Source(None, str(path), 1))
+
+
 def test_nobody_at_all_is_an_error_where_it_is_encoded(tmp_path):
   path = write_skeleton(tmp_path, NOBODY)
   clip = ntu.RawClip(CLIP, 3, 2, 8, 1, 7, archives.Source(None, str(path), 12), None)

@@ -131,6 +131,7 @@ def test_whole_frames_keep_their_files(tmp_path):
   record = dataset[0]
   assert record["frames"] == files and dataset.info["modality"] == "colour"
   assert (record["frame_to_original"] == np.eye(2, 3)).all()
+  np.testing.assert_array_equal(record["image_size"], [480, 640])
   np.testing.assert_allclose(record["pose2d"][0], pixels(pose(5)), atol=1e-4)
 
 
@@ -279,6 +280,7 @@ RAGGED[1] = RAGGED[1][:-1]
     ("[" * 100000, "is not a readable JSON file"),
     ("[1, 2]", "is not a JSON object"),
     (text_of(skeletons=None), "has no skeletons; it holds: file_name, label"),
+    ('{"\\u001b": 1}', r"has no skeletons; it holds: \\x1b$"),
     (text_of(skeletons=[]), r"skeletons is float64\[0\], expected numbers \[T,20,3\]"),
     (text_of(skeletons=pose(3)[:, :15].tolist()), r"skeletons is float64\[3, 15, 3\], expected"),
     (text_of(skeletons=pose(3)[..., :2].tolist()), r"skeletons is float64\[3, 20, 2\]"),

@@ -16,7 +16,7 @@ from actionjax.importers import conversion, torch_layout, torch_posec3d
 from actionjax.importers.torch_posec3d import import_posec3d
 from actionjax.models import c3d, hac, posec3d, resnet3d, rgbpose, x3d
 from actionjax.ops import heatmaps
-from actionjax.training import checkpoint
+from actionjax.training import checkpoint, initialise
 from tests.test_i3d import _generated
 
 # Most of a test's time is compilation.
@@ -102,9 +102,22 @@ def test_the_model_draws_before_it_looks():
                                skeletons.layout("coco_17"), kind="both")
   np.testing.assert_allclose(out["heatmaps"], expected, atol=1e-6)
   scaled = posec3d.make_maps(dict(size=(16, 16), kind="both", scale=0.5)).draw(
-      {**batch, "pose2d": 2 * batch["pose2d"]}, "coco_17")
+      {**batch, "pose2d": 2 * batch["pose2d"]}, "coco_17", train=True)
   np.testing.assert_allclose(scaled, expected, atol=1e-6)
   assert logits.shape == (2, 5) and np.ptp(logits, 0).max() > 1e-3, "it looks at what it drew"
+
+
+def test_maps_at_test_may_be_larger():
+  batch = _batch(frames=4, size=16)
+  model = posec3d.Model(5, "coco_17", POSE, dict(size=(12, 16), test_size=(20, 24), scale=0.5))
+  for train, size in ((True, (12, 16)), (False, (20, 24))):
+    out = jax.eval_shape(lambda train=train: model.init_with_output(
+        {"params": jax.random.key(0), "dropout": jax.random.key(0)}, batch, train=train)[0][1])
+    assert out["heatmaps"].shape == (2, 4, *size, 17)
+  model.check_pixels((24, 32), (40, 48))
+  with pytest.raises(UserError, match=r"model.maps.test_size is \(20, 24\), but data.pose2d.test_si"
+                     r"ze \(24, 32\) times model.maps.scale 0.5"):
+    model.check_pixels((24, 32), (24, 32))
 
 
 def test_a_small_network_learns_in_a_few_steps():
@@ -165,17 +178,22 @@ def test_transposed_convolution_against_its_definition():
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
-def test_merged_streams_start_as_their_late_fusion():
+def test_merged_streams_start_as_their_late_fusion(capsys):
   batch = _batch()
   rgb, pose = hac.Model(5, RGB), posec3d.Model(5, "coco_17", POSE, SMALL["maps"])
   alone = {"rgb": _init(rgb, batch, 1), "pose": _init(pose, batch, 2)}
   apart = {"rgb": _apply(rgb, alone["rgb"], batch)[0],
            "pose": _apply(pose, alone["pose"], batch)[0]}
   joint = rgbpose.Model(5, "coco_17", **SMALL, fusion=(2, 1))
-  fresh = _init(joint, batch, 3)
+  fresh = merged = jax.device_put(_init(joint, batch, 3))
+  for stream, section in zip(("rgb", "pose"), rgbpose.start_from("video", "skeletons")):
+    merged, report = initialise.load_into(merged, alone[stream], initialise.InitFrom(**section))
+    # Two kernels of one block after each crossing read what the other stream says.
+    assert len(report.padded) == 4 and report.skipped == ()
+  assert "initialised from video: " in capsys.readouterr().err
   run = jax.jit(lambda variables: joint.apply(variables, batch, train=False),
                 compiler_options=_QUICK)
-  logits, out = run(rgbpose.merge_streams(fresh, alone["rgb"], alone["pose"]))
+  logits, out = run(merged)
   for stream, expected in apart.items():
     np.testing.assert_allclose(out["stream_logits"][stream], expected, rtol=0,
                                atol=1e-5 * np.abs(expected).max())
@@ -186,9 +204,8 @@ def test_merged_streams_start_as_their_late_fusion():
   assert not np.allclose(unlike["stream_logits"]["rgb"], apart["rgb"], atol=1e-3)
 
   del alone["pose"]["params"]["head"]
-  with pytest.raises(UserError, match="pose's head/dense/bias is missing") as error:
-    rgbpose.merge_streams(fresh, alone["rgb"], alone["pose"])
-  assert "\n" not in str(error.value)
+  with pytest.raises(UserError, match="skeletons does not fit this model: .*params/head_pose"):
+    initialise.load_into(fresh, alone["pose"], initialise.InitFrom(**section))
 
 
 @pytest.mark.parametrize("laterals,listens", [

@@ -49,8 +49,8 @@ def test_agrees_with_tfds(dataset):
     for name in (*records.ARRAYS, *records.INTEGERS, "fps"):
       np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
       assert np.shape(ours[name]) == np.shape(theirs[name]), name
-    for name in records.ARRAYS:
-      assert ours[name].dtype == theirs[name].dtype == np.float32
+    for name, (dtype, _) in records.ARRAYS.items():
+      assert ours[name].dtype == theirs[name].dtype == dtype
       ours[name][...] = 1  # writable
 
 
@@ -85,6 +85,8 @@ def test_index_describes_the_records(dataset):
   assert dataset.index.num_frames.tolist() == [4] * 6
   for i in range(len(dataset)):
     assert dataset[i]["clip_id"] == dataset.index.clip_id[i]
+    frame = records.decode_frame(dataset[i]["frames"][0])
+    np.testing.assert_array_equal(dataset[i]["image_size"], frame.shape)
   assert dataset.info["class_names"][26] == "squat"
   assert (dataset.info["layout"], dataset.info["modality"]) == ("kinect_v1_20", "depth")
   for i in (-1, 6):
@@ -126,7 +128,7 @@ def test_missing_and_damaged_datasets_are_named(prepared, tmp_path):
     records.open_dataset(tmp_path, "utd_mhad", "x")
   import shutil
   shutil.copytree(prepared, tmp_path / "copy")
-  shard = next((tmp_path / "copy/utd_mhad/cropped/1.0.0").glob("*array_record*"))
+  shard = next((tmp_path / "copy/utd_mhad/cropped/1.1.0").glob("*array_record*"))
   shard.write_bytes(shard.read_bytes()[:-1])
   with pytest.raises(UserError, match=f"{shard}.*prepare the dataset again"):
     records.open_dataset(tmp_path / "copy", "utd_mhad")
@@ -179,6 +181,8 @@ def test_unreadable_frames():
     ({"frames": [b"a"]}, "1 frames, but num_frames is 2"),
     ({"boxes": np.zeros((3, 4))}, "3 boxes"),
     ({"boxes": np.zeros((2, 5))}, "boxes has shape"),
+    ({"image_size": (240, 0)}, r"image_size is .240, 0"),
+    ({"image_size": (-1, 3)}, r"image_size is .-1, 3"),
     ({"pose3d": np.zeros((1, 2, 20, 3))}, "scores of"),
     ({"pose2d": np.zeros((1, 3, 20, 2)), "pose_score": np.zeros((1, 3, 20))}, "num_frames 2"),
 ])

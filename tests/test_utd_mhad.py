@@ -79,6 +79,7 @@ def test_record_of_a_clip(raw, arrays):
   x0, y0 = int(max(0, np.floor(u.min() - dx))), int(max(0, np.floor(v.min() - dy)))
   x1, y1 = int(min(320, np.ceil(u.max() + dx) + 1)), int(min(240, np.ceil(v.max() + dy) + 1))
   np.testing.assert_array_equal(record["frame_to_original"], [[1, 0, x0], [0, 1, y0]])
+  np.testing.assert_array_equal(record["image_size"], [y1 - y0, x1 - x0])
   for t, frame in enumerate(record["frames"]):
     np.testing.assert_array_equal(records.decode_frame(frame), video[y0:y1, x0:x1, t])
   # 2D joints and boxes, in pixels of the stored frame.

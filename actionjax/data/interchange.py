@@ -314,13 +314,15 @@ def export(dataset, folder) -> dict:
     for number in range(len(dataset)):
       record = dataset[number]
       pose2d = record["pose2d"] if "pose2d" in poses else None
+      size = tuple(int(n) for n in record["image_size"]) if pose2d is not None else None
       if pose2d is not None and not np.array_equal(record["frame_to_original"], np.eye(2, 3)):
         to_original = record["frame_to_original"].astype(np.float64)
         pose2d = np.where(record["pose_score"][..., None] > 0,
                           pose2d @ to_original[:, :2].T + to_original[:, 2], 0)
+        size = None  # of the original image, a part of which is stored
       yield Clip(record["clip_id"], record["label"],
                  Skeletons(record["pose3d"] if "pose3d" in poses else None, pose2d,
-                           record["pose_score"]),
+                           record["pose_score"], size),
                  record["subject"], record["camera"], record["setup"], record["fps"])
 
   splits = np.zeros((len(builder.PROTOCOLS), len(dataset)), np.uint8)

@@ -1,10 +1,9 @@
 """What the builders of NTU RGB+D and NTU RGB+D 120 share: finding clips and encoding them."""
 import dataclasses
+import functools
 import re
 
-import numpy as np
-
-from actionjax.data import archives, boxes, kinect, ntu_skeletons, videos
+from actionjax.data import archives, clip_encoding, ntu_skeletons, videos
 from actionjax.data.archives import Source
 from actionjax.errors import RawDataError
 
@@ -12,15 +11,9 @@ FPS = 30.0
 MAX_FRAMES = 10_000  # longer than any clip: none is thinned
 # Video, its header and the skeletons are counted by clocks of their own: frames that may differ.
 CLOCKS = 2
-VARIANTS = {
-    "cropped": {"crop": True, "video": True},     # the persons, grown 30 %
-    "uncropped": {"crop": False, "video": True},  # whole frames, the short side 256
-    "skeleton": {"crop": False, "video": False},  # skeletons alone, pose2d in 1920x1080
-}
+VARIANTS = clip_encoding.VARIANTS
 # Of the colour image that the skeletons' 2D joints are in.
 WIDTH, HEIGHT = 1920, 1080
-# A box grown by 10 % is 1.2 / 1.6 of the stored one: its longer side then has 256 real pixels.
-STORED_CROP, STORED_SHORT_SIDE = 342, 256
 # The first 17 setups are NTU RGB+D, with the first 60 actions; the others have the rest.
 FIRST_SETUPS, SETUPS, FIRST_ACTIONS, ACTIONS, SUBJECTS = 17, 32, 60, 120, 106
 
@@ -177,59 +170,22 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
     RawDataError: an unreadable or malformed file, or a video and a skeleton of lengths that
       cannot belong together; names the files.
   """
-  skeleton = ntu_skeletons.read(raw.skeleton) if raw.skeleton else None
-  record = {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject,
-            "camera": raw.camera, "setup": raw.setup, "fps": FPS}
-  if raw.video is None or not video:
-    window = _window(skeleton.pose2d, skeleton.score, WIDTH, HEIGHT, crop, reduce=video)
-    return record | _poses(skeleton, skeleton.pose2d, window)
-  points = None
+  pose, read = None, None
+  if raw.skeleton:
+    found = ntu_skeletons.read(raw.skeleton)
+    pose = clip_encoding.Pose(found.pose2d, found.score, (WIDTH, HEIGHT), found.pose3d)
+  if raw.video and video:
+    read = functools.partial(_frames, raw.video)
+  return {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject,
+          "camera": raw.camera, "setup": raw.setup, "fps": FPS} | clip_encoding.fields(
+              pose, read, crop=crop, video=video, names=(raw.video, raw.skeleton))
 
-  def place(width: int, height: int) -> boxes.StoredWindow:
-    nonlocal points
-    if skeleton is None:
-      return _window(None, None, width, height, crop)
-    # Videos may have been reduced; the joints are in the pixels of the original.
-    points = (skeleton.pose2d + 0.5) * [width / WIDTH, height / HEIGHT] - 0.5
-    return _window(points, skeleton.score, width, height, crop)
 
-  with raw.video.on_disk() as path:
+def _frames(source: Source, place) -> videos.Stored:
+  """The frames of a video. Raises RawDataError also where the last few do not decode."""
+  with source.on_disk() as path:
     stored = videos.read(path, place, MAX_FRAMES)
-  frames, window = stored.frames, stored.window
-  if len(frames) < stored.facts.declared - CLOCKS:
-    raise RawDataError(f"{raw.video} is truncated: {len(frames)} frames decode of the "
+  if len(stored.frames) < stored.facts.declared - CLOCKS:
+    raise RawDataError(f"{source} is truncated: {len(stored.frames)} frames decode of the "
                        f"{stored.facts.declared} that it declares; fetch it again")
-  record |= {"frames": frames, "num_frames": len(frames),
-             "frame_to_original": window.to_original}
-  if skeleton is None:
-    return record
-  length = skeleton.score.shape[1]
-  if abs(len(frames) - length) > max(CLOCKS, 0.1 * len(frames)):
-    raise RawDataError(f"{raw.video} has {len(frames)} frames, but {raw.skeleton} has {length}; "
-                       "fetch both again")
-  if len(frames) != length:
-    picks = kinect.resample(length, len(frames))
-    skeleton = ntu_skeletons.Skeleton(skeleton.pose3d[:, picks], skeleton.pose2d[:, picks],
-                                      skeleton.score[:, picks])
-    points = points[:, picks]
-  return record | _poses(skeleton, points, window)
-
-
-def _window(points, score, width, height, crop, reduce=True) -> boxes.StoredWindow:
-  """What is stored of the frames: the persons' window, or all, at the size for it."""
-  if crop and points is not None:
-    return boxes.clip_window(boxes.pose_boxes(points, score), width, height, longest=STORED_CROP)
-  longest = STORED_SHORT_SIDE * max(width, height) / min(width, height)
-  whole = np.array([[0, 0, width - 1, height - 1]], np.float64)
-  return boxes.clip_window(whole, width, height, grow=0,
-                           longest=round(longest) if reduce else max(width, height))
-
-
-def _poses(skeleton, points, window) -> dict:
-  """The fields of a record that come from the skeleton; points float[M,T,25,2] in pixels."""
-  around = boxes.pose_boxes(points, skeleton.score)
-  there = skeleton.score[..., None] > 0
-  return {"num_frames": len(around), "frame_to_original": window.to_original,
-          "boxes": window.to_stored(around.reshape(-1, 2, 2)).reshape(-1, 4),
-          "pose3d": skeleton.pose3d, "pose_score": skeleton.score,
-          "pose2d": np.where(there, window.to_stored(points), 0)}
+  return stored

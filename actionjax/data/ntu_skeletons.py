@@ -16,7 +16,7 @@ import dataclasses
 
 import numpy as np
 
-from actionjax.data import kinect
+from actionjax.data import boxes, kinect
 from actionjax.data.archives import Source
 from actionjax.errors import RawDataError
 
@@ -26,9 +26,8 @@ MAX_PERSONS = 2
 # is wider than this share of its height.
 NOISE_FRAMES, NOISE_WIDTH, NOISE_SHARE = 11, 0.8, 0.7
 _HEADER_FIELDS, _JOINT_FIELDS = 10, 12
-_MOST_BODIES, _MOST_LINES = 1000, 10**8
-# Joints beyond the image's edges have pixels too, but not this far away.
-_FARTHEST_PIXEL = 1e5
+# An hour at 30 frames a second: 100 MB for a person, however short the lines of a file are.
+_MOST_BODIES, _MOST_JOINTS, _MOST_FRAMES = 1000, 10**8, 108_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,21 +79,12 @@ class _Lines:
     return int(text)
 
 
-def _number(text: str) -> float:
-  try:
-    return float(text)
-  except ValueError:
-    if "#" in text:  # how Microsoft's C library writes infinities and NaN: -1.#IND, 1.#INF
-      return np.nan
-    raise
-
-
 def _body(lines: _Lines) -> tuple[str, np.ndarray]:
   """One body of one frame: its number and float64[25,5], x, y, z and colour x, y."""
   header = lines.take(1, "a body")[0].split()
   if len(header) != _HEADER_FIELDS:
     raise lines.error(f"a body's line has {len(header)} fields instead of {_HEADER_FIELDS}")
-  joints = lines.count("joints", _MOST_LINES)
+  joints = lines.count("joints", _MOST_JOINTS)
   if joints != JOINTS:
     raise lines.error(f"a body has {joints} joints instead of {JOINTS}")
   rows = [line.split() for line in lines.take(JOINTS, "a body's joints")]
@@ -108,7 +98,7 @@ def _body(lines: _Lines) -> tuple[str, np.ndarray]:
   except ValueError:
     pass
   try:
-    return header[0], np.array([[_number(text) for text in row] for row in wanted])
+    return header[0], np.array([[kinect.number(text) for text in row] for row in wanted])
   except ValueError as error:
     raise lines.error(f"a joint is not made of numbers ({error})") from None
 
@@ -126,7 +116,7 @@ def parse(source: Source, data: bytes) -> tuple[int, dict]:
   lines = _Lines(source, data)
   if not lines.lines:
     raise RawDataError(f"{source} is empty; fetch it again")
-  num_frames = lines.count("frames", _MOST_LINES)
+  num_frames = lines.count("frames", _MOST_FRAMES)
   bodies = {}
   for t in range(num_frames):
     seen = {}
@@ -204,11 +194,11 @@ def persons(num_frames: int, bodies: dict) -> Skeleton:
       slots += free
     if free:
       free[0].joints[frames], free[0].taken[frames] = joints, True
-  values = np.array([slot.joints for slot in slots]).reshape(-1, num_frames, JOINTS, 5)
+  values = np.array([slot.joints for slot in slots]).reshape(len(slots), num_frames, JOINTS, 5)
   pose3d, score = kinect.split_lost(values[..., :3])
   # One score serves both: a joint without a place in the image is lost too.
   with np.errstate(invalid="ignore"):
-    score = score * (np.abs(values[..., 3:]) < _FARTHEST_PIXEL).all(-1)
+    score = score * (np.abs(values[..., 3:]) < boxes.FARTHEST_PIXEL).all(-1)
   there = score[..., None] > 0
   return Skeleton(np.where(there, pose3d, 0), np.where(there, values[..., 3:], 0),
                   score.astype(np.float32))

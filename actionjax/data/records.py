@@ -20,10 +20,11 @@ import zlib
 
 import numpy as np
 
+from actionjax.data import image_headers
 from actionjax.errors import UnreadableClipError, UserError
 
 # Raised when the meaning of a record's fields changes; older records are prepared anew.
-FORMAT = 1
+FORMAT = 2
 SPLIT = "clips"
 INFO_FILE = "info.json"
 INDEX_FILE = "index.npz"
@@ -32,6 +33,7 @@ INDEX_FILE = "index.npz"
 # one such length or none are stored as lists of numbers, the others as compressed bytes.
 ARRAYS = {
     "frame_to_original": (np.float32, (2, 3)),
+    "image_size": (np.int32, (2,)),
     "boxes": (np.float32, (None, 4)),
     "depth_range": (np.float32, (2,)),
     "pose3d": (np.float32, (None, None, None, 3)),
@@ -53,7 +55,9 @@ def features():
   `frames`: individually encoded images (JPEG colour or 16-bit PNG depth in mm), so
   that a reader decodes only the frames it wants; they are declared as text because
   `Sequence(Image)` needs TensorFlow. `frame_to_original` float[2,3]: affine map of a
-  stored frame's pixels to the original's. `fps`: frames per second. `boxes`
+  stored frame's pixels to the original's. `image_size` int[2]: height and width of the
+  stored frame, which `boxes` and `pose2d` are measured in, stored or not; (0, 0) where
+  it is unknown. `fps`: frames per second. `boxes`
   float[T,4]: x0, y0, x1, y1 around the person(s) in pixels of the stored frame, NaN
   where no person is. `depth_range` float[2]: nearest and farthest depth of the person
   in mm, 0 for colour. `pose3d` float[M,T,J,3]: metres in camera coordinates (x right,
@@ -110,6 +114,9 @@ def complete(record: dict) -> dict:
     if value.ndim != len(shape) or any(b not in (None, a) for a, b in zip(value.shape, shape)):
       raise ValueError(f"clip {clip}: {name} has shape {value.shape}, expected {shape}")
     out[name] = value
+  size = out["image_size"]
+  if (size < 0).any() or (size > 0).any() != (size > 0).all():
+    raise ValueError(f"clip {clip}: image_size is {size.tolist()}")
   frames = int(out["num_frames"])
   if frames < 1:
     raise ValueError(f"clip {clip}: num_frames is {frames}")
@@ -159,16 +166,23 @@ def decode_frame(data: bytes, name: str = "a frame") -> np.ndarray:
     uint8[H,W,3] in RGB order, or uint16[H,W] for 16-bit depth.
 
   Raises:
-    UnreadableClipError: truncated, corrupt, or another kind of image.
+    UnreadableClipError: truncated, corrupt, too large, or another kind of image.
   """
   import cv2
+  size = image_headers.size(data)
+  if size is None:
+    raise UnreadableClipError(f"{name} is not a readable image ({len(data)} bytes)")
+  if size[0] * size[1] > image_headers.MOST_PIXELS:
+    raise UnreadableClipError(f"{name} declares {size[0]}x{size[1]} pixels; more than "
+                              f"{image_headers.MOST_PIXELS} are not read")
   # libjpeg fills a truncated image with grey and only prints a warning: look at the end.
   if data[:2] == b"\xff\xd8" and not data.endswith(b"\xff\xd9"):
     raise UnreadableClipError(f"{name} is a truncated JPEG image")
-  image = None
-  if data:
+  try:
     image = cv2.imdecode(np.frombuffer(data, np.uint8),
                          cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+  except cv2.error:
+    image = None
   if image is None:
     raise UnreadableClipError(f"{name} is not a readable image ({len(data)} bytes)")
   if image.dtype == np.uint16 and image.ndim == 2:
@@ -254,7 +268,9 @@ def parse(data: bytes) -> dict:
       value = np.frombuffer(bytearray(value), dtype)
       record[name] = value.reshape(feature[f"{name}/shape"].int64_list.value)
     else:
-      value = np.array(feature[name].float_list.value, dtype)
+      given = feature[name]
+      value = np.array(given.float_list.value if np.issubdtype(dtype, np.floating) else
+                       given.int64_list.value, dtype)
       record[name] = value.reshape([-1 if size is None else size for size in shape])
   return record
 

@@ -4,12 +4,13 @@ import dataclasses
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data.findings import shown
+from actionjax.data.findings import Findings, shown
 from actionjax.errors import UserError
 
 # An image size is doubted where more than this share of joints lies outside it: feet below the
 # picture's edge are usual. Turned round, it has to hold practically all of them.
 _DOUBTFUL, _FITTING = 0.05, 0.01
+SWAPPED = "swapped_image_size"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +39,10 @@ class Clean:
 
   Attributes:
     pose3d: [M,T,J,3] or None. pose2d: [M,T,J,2] or None. score: [M,T,J].
-    image_size: (height, width) or None.
+    image_size: (height, width), turned round where it was given as (width, height), or None.
     missing, joints: number of missing joints, and of all, of the persons that are there.
-    notes: "nonfinite" where raw coordinates are no numbers, "no_person" where nobody is there.
+    notes: "nonfinite" where raw coordinates are no numbers, "no_person" where nobody is there,
+      "swapped_image_size" where the size was turned round.
   """
   pose3d: np.ndarray | None
   pose2d: np.ndarray | None
@@ -112,9 +114,20 @@ def clean(given: Skeletons) -> Clean:
   if not there.any():
     notes.append("no_person")
   poses = {name: np.where(present[..., None], value, 0)[there] for name, value in poses.items()}
-  kept = present[there]
-  return Clean(poses.get("pose3d"), poses.get("pose2d"), score[there], given.image_size,
+  kept, size = present[there], given.image_size
+  if "pose2d" in poses and size and size_is_swapped(poses["pose2d"], score[there], size):
+    size = size[::-1]
+    notes.append(SWAPPED)
+  return Clean(poses.get("pose3d"), poses.get("pose2d"), score[there], size,
                int((~kept).sum()), kept.size, tuple(dict.fromkeys(notes)))
+
+
+def warn_swapped(clip: str, field: str, poses: Clean, findings: Findings) -> None:
+  """Warns of an image size that had to be turned round."""
+  if SWAPPED in poses.notes:
+    height, width = poses.image_size
+    findings.warn(clip, field, f"({width}, {height}) must be (height, width), but by the "
+                  "coordinates it is (width, height), and is taken as that")
 
 
 def size_is_swapped(pose2d: np.ndarray, score: np.ndarray, image_size: tuple[int, int]) -> bool:

@@ -32,6 +32,8 @@ class Window:
   def apply(self, frame: np.ndarray) -> np.ndarray:
     """The window of a frame [H,W] or [H,W,C], resized, as [h,w] or [h,w,C]."""
     height, width = frame.shape[:2]
+    if self.x1 <= 0 or self.y1 <= 0 or self.x0 >= width or self.y0 >= height:
+      return np.zeros((*self.size, *frame.shape[2:]), frame.dtype)
     crop = frame[max(0, self.y0):max(0, self.y1), max(0, self.x0):max(0, self.x1)]
     top, left = max(0, -self.y0), max(0, -self.x0)
     bottom, right = max(0, self.y1 - height), max(0, self.x1 - width)

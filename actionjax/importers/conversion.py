@@ -9,7 +9,7 @@ from actionjax.training import checkpoint
 FORMATS = ("torch_i3d", "torch_resnet2d", "torch_gcn", "torch_posec3d")
 # What each format can be asked for.
 _OPTIONS = {"torch_resnet2d": ("inflation", "kernels", "stem_length"), "torch_gcn": ("layout",),
-            "torch_posec3d": ("temporal_stride",)}
+            "torch_posec3d": ("temporal_stride", "layout")}
 
 
 def convert(form: str, source: str, directory: str, **options: Any) -> dict:
@@ -23,7 +23,7 @@ def convert(form: str, source: str, directory: str, **options: Any) -> dict:
     source: the file.
     directory: of the model to write; must not exist.
     **options: of `torch_resnet2d.import_resnet2d`: inflation, kernels, stem_length; of
-      `torch_gcn.import_gcn`: layout; of `torch_posec3d.import_posec3d`: temporal_stride.
+      `torch_gcn.import_gcn`: layout; of `torch_posec3d.import_posec3d`: temporal_stride, layout.
 
   Returns:
     The description stored beside the weights: `backbone` is what a config gives its model as
@@ -57,7 +57,8 @@ def convert(form: str, source: str, directory: str, **options: Any) -> dict:
     variables = found.variables
   elif form == "torch_posec3d":
     found = torch_posec3d.import_posec3d(state, **options, source=str(source))
-    description = {"network": found.network, "num_classes": found.num_classes}
+    description = {"network": found.network, "num_classes": found.num_classes,
+                   "layout": found.layout}
     variables = found.variables
   else:
     found = torch_resnet2d.import_resnet2d(state, **options, source=str(source))

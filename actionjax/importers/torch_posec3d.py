@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actionjax import configuration
+from actionjax import configuration, skeletons
 from actionjax.errors import UserError
 from actionjax.importers import torch_layout
 from actionjax.models import posec3d, rgbpose
@@ -31,13 +31,16 @@ class ImportedPoseC3D(NamedTuple):
     network: name and fields of the model: posec3d, rgbpose, or hac for the plain network of the
       video.
     num_classes: of the classifier; None without one.
+    layout: of the skeletons; None for a video, and where nothing tells.
   """
   variables: dict[str, Any]
   network: dict[str, Any]
   num_classes: int | None
+  layout: str | None
 
 
 def import_posec3d(state: Mapping[str, np.ndarray], *, temporal_stride: int = 2,
+                   layout: str | None = None,
                    source: str = "PoseC3D checkpoint") -> ImportedPoseC3D:
   """Converts a PyTorch state (see `torch_layout.read_torch`) of any number of classes.
 
@@ -45,6 +48,8 @@ def import_posec3d(state: Mapping[str, np.ndarray], *, temporal_stride: int = 2,
     state: arrays by PyTorch's names, layout [O,I,T,H,W].
     temporal_stride: of Pose-SlowOnly's last stage: 2 in the configs for NTU RGB+D and FineGYM, 1
       where the network was trained to be fused.
+    layout: of its skeletons; None takes 17 maps for COCO's joints or limbs, which all released
+      models see.
     source: names the file in error messages.
 
   Raises:
@@ -53,8 +58,11 @@ def import_posec3d(state: Mapping[str, np.ndarray], *, temporal_stride: int = 2,
   """
   state = {name: np.asarray(value) for name, value in state.items()
            if not name.endswith(".num_batches_tracked")}
+  if layout is not None and layout not in skeletons.LAYOUTS:
+    raise UserError(f"unknown joint layout {layout!r}; known: "
+                    f"{', '.join(sorted(skeletons.LAYOUTS))}")
   if any(name.startswith("backbone.rgb_path.") for name in state):
-    return _import_fused(state, source)
+    return _import_fused(state, layout, source)
   if "backbone.conv1a.conv.weight" in state:
     backbone, rename, stem = posec3d.C3D, _c3d_name, "conv1a.conv"
   elif "backbone.conv1_s.conv.weight" in state:
@@ -84,10 +92,15 @@ def import_posec3d(state: Mapping[str, np.ndarray], *, temporal_stride: int = 2,
   # Skeletons are never drawn as three maps; three channels are colours.
   network = ({"name": "hac", "backbone": backbone} if channels == 3
              else {"name": "posec3d", "backbone": backbone})
-  return ImportedPoseC3D(variables, network, num_classes)
+  return ImportedPoseC3D(variables, network, num_classes, _layout(channels, layout))
 
 
-def _import_fused(state, source):
+def _layout(maps, given):
+  """Name of the layout that a network draws so many maps of; None where that is open."""
+  return None if maps == 3 else given or ("coco_17" if maps == 17 else None)
+
+
+def _import_fused(state, layout, source):
   """RGBPoseConv3D, with the laterals that the file has."""
   rgb = _slowonly_fields(state, "backbone.rgb_path.", 1, source)
   pose = _slowonly_fields(state, "backbone.pose_path.", 1, source)
@@ -112,7 +125,7 @@ def _import_fused(state, source):
   state = {name: np.swapaxes(value, 0, 1) if _is_transposed(name) and value.ndim == 5 else value
            for name, value in state.items()}
   return ImportedPoseC3D(torch_layout.fill(template, state, _fused_name, source), network,
-                         num_classes)
+                         num_classes, _layout(joints, layout))
 
 
 def _is_transposed(name):

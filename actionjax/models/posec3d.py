@@ -41,7 +41,7 @@ class Maps:
   """How skeletons become a volume.
 
   Attributes:
-    size: (H, W) of the maps.
+    size: (H, W) of the maps. test_size: of those at test; None for the same.
     kind, sigma, merge, windows, use_scores: as in `ops.heatmaps.heatmaps`.
     limbs: pairs of joints that replace the layout's, in the order of the channels, which
       trained weights depend on.
@@ -61,6 +61,7 @@ class Maps:
   scale: float = 1.0
   fit: bool = False
   source: str = "pose2d"
+  test_size: Sequence[int] | None = None
 
   def __post_init__(self):
     for field, known in (("kind", heatmaps.KINDS), ("merge", heatmaps.MERGES),
@@ -71,15 +72,29 @@ class Maps:
     if self.source == "pose3d" and not self.fit:
       raise UserError("model.maps.fit must be True for pose3d, whose metres are no pixels")
 
-  def draw(self, batch: Mapping[str, jax.Array], layout: str) -> jax.Array:
+  def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
+    """Checks the (h, w) that a batch's coordinates are pixels of, in training and at test.
+
+    Raises:
+      UserError: the maps are not the same image at `scale`.
+    """
+    for field, maps, pixels in (("size", self.size, size),
+                                ("test_size", self.test_size or self.size, test_size)):
+      if not self.fit and tuple(maps) != tuple(round(side * self.scale) for side in pixels):
+        raise UserError(f"model.maps.{field} is {tuple(maps)}, but data.pose2d.{field} "
+                        f"{tuple(pixels)} times model.maps.scale {self.scale:g} is what the "
+                        "skeletons lie in")
+
+  def draw(self, batch: Mapping[str, jax.Array], layout: str, *, train: bool) -> jax.Array:
     """The volume float32[B,T,H,W,K] of a batch's skeletons in a joint layout."""
+    size = self.size if train else self.test_size or self.size
     points, score = batch[self.source], batch["pose_score"]
     views = heatmaps.three_views(points) if self.source == "pose3d" else (points,)
     volumes = []
     for view in views:
-      view = heatmaps.fit(view, score, self.size) if self.fit else view * self.scale
+      view = heatmaps.fit(view, score, size) if self.fit else view * self.scale
       volumes.append(heatmaps.heatmaps(
-          view, score, self.size, skeletons.layout(layout), kind=self.kind, limbs=self.limbs,
+          view, score, size, skeletons.layout(layout), kind=self.kind, limbs=self.limbs,
           sigma=self.sigma, merge=self.merge, windows=self.windows, use_scores=self.use_scores))
     return volumes[0] if len(volumes) == 1 else jnp.concatenate(volumes, -1)
 
@@ -112,6 +127,10 @@ class Model(nn.Module):
     """Names of the arrays that the model reads from a batch."""
     return make_maps(self.maps).source, "pose_score"
 
+  def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
+    """See `Maps.check_pixels`."""
+    make_maps(self.maps).check_pixels(size, test_size)
+
   @nn.compact
   def __call__(self, batch, *, train: bool):
     """Classifies a batch.
@@ -124,7 +143,7 @@ class Model(nn.Module):
       logits float32[B,N] and out: `heatmaps` float32[B,T,H,W,K], `features` [B,D] (what the
       classifier reads), `feature_map` [B,t,h,w,D], and the backbone's endpoints by name.
     """
-    volume = make_maps(self.maps).draw(batch, self.layout)
+    volume = make_maps(self.maps).draw(batch, self.layout, train=train)
     fields = dict(self.backbone)
     backbone = configuration.plugin("actionjax.models", fields.pop("name"), "Backbone",
                                     "model.backbone")

@@ -26,12 +26,13 @@ import re
 
 import numpy as np
 
-from actionjax.data import archives, boxes, kinect, protocols, records
+from actionjax.data import archives, boxes, clip_encoding, image_frames, kinect, protocols, records
 from actionjax.data.archives import Source
-from actionjax.errors import RawDataError, UnreadableClipError
+from actionjax.data.findings import shown
+from actionjax.errors import RawDataError
 from actionjax.ops import projection
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 CLASS_NAMES = ("pick_up_with_one_hand", "pick_up_with_two_hands", "drop_trash", "walk_around",
                "sit_down", "stand_up", "donning", "doffing", "throw", "carry")
 # The actions' numbers in file names, by label.
@@ -53,7 +54,6 @@ PROTOCOLS = {
 
 WIDTH, HEIGHT = 640, 480
 SUBJECTS, VIEWS, JOINTS = 10, 3, 20
-STORED_CROP = 342  # the person grown by 10 % then has 256 real pixels; see `ntu`
 _FILE = re.compile(
     r"(?:^|/)(?:a(\d+)_s(\d+)_e(\d+)_v(\d+)\.json"
     r"|view_(\d+)/a(\d+)_s(\d+)_e(\d+)/frame_(\d+)_[^/]*?(rgb\.jpg|skeletons?\.txt))$",
@@ -152,10 +152,11 @@ def _json_pose(raw: RawClip) -> np.ndarray:
   label = ACTIONS.index(raw.action) + 1
   for field, expected in (("file_name", raw.clip_id), ("label", label)):
     if content.get(field, expected) != expected:
-      raise RawDataError(f"{source}: {field} is {str(content[field])[:60]!r}, but the file's name "
+      raise RawDataError(f"{source}: {field} is {shown(content[field], 60)!r}, but the file's name "
                          f"says {expected!r}; fetch it again")
   if "skeletons" not in content:
-    raise RawDataError(f"{source} has no skeletons; it holds: {', '.join(content)[:200]}")
+    raise RawDataError(f"{source} has no skeletons; it holds: "
+                       f"{shown(', '.join(content))}")
   try:
     pose = np.array(content["skeletons"])
   except (ValueError, OverflowError):  # lists of different lengths
@@ -219,19 +220,6 @@ def _pose(raw: RawClip) -> tuple[np.ndarray, np.ndarray] | None:
   return pose, score
 
 
-def _image(source: Source, expected: tuple[int, ...] | None) -> tuple[bytes, np.ndarray]:
-  """A frame's file and pixels uint8[H,W,3]. Raises RawDataError, also for another size."""
-  data = source.read()
-  try:
-    image = records.decode_frame(data, str(source))
-  except UnreadableClipError as error:
-    raise RawDataError(f"{error}; fetch it again") from None
-  if image.ndim != 3 or image.shape != (expected or image.shape):
-    raise RawDataError(f"{source} is an image of {list(image.shape)}, the clip's first of "
-                       f"{list(expected or ())}; fetch it again")
-  return data, image
-
-
 def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
   """One clip as a record (see `data/records.py`).
 
@@ -245,7 +233,7 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
   posed = _pose(raw)
   size = (WIDTH, HEIGHT)
   if video and raw.frames:
-    first = _image(raw.frames[0][1], None)[1].shape
+    first = image_frames.decode(raw.frames[0][1])[1].shape
     size = first[1], first[0]
   if posed is None:
     shape = (1, len(raw.frames), JOINTS)
@@ -255,11 +243,11 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
   # Frames may have been reduced; the coefficients are those of 640x480.
   points = (points + 0.5) * [size[0] / WIDTH, size[1] / HEIGHT] - 0.5
   around = boxes.pose_boxes(points, score)
-  window = boxes.clip_window(around if crop else None, *size, longest=STORED_CROP)
+  window = boxes.clip_window(around if crop else None, *size, longest=clip_encoding.STORED_CROP)
   record = {
       "clip_id": raw.clip_id, "label": ACTIONS.index(raw.action), "subject": raw.subject,
       "camera": raw.view, "fps": FPS, "num_frames": len(around),
-      "frame_to_original": window.to_original,
+      "frame_to_original": window.to_original, "image_size": window.size,
       "boxes": window.to_stored(around.reshape(-1, 2, 2)).reshape(-1, 4),
       "pose3d": pose, "pose_score": score,
       "pose2d": np.where(score[..., None] > 0, window.to_stored(points), 0)}
@@ -267,7 +255,7 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
     whole = (window.width, window.height) == size
     frames = []
     for _, source in raw.frames:
-      data, image = _image(source, first)
+      data, image = image_frames.decode(source, first)
       # A whole frame stays the file it was: encoding it again would only lose.
       frames.append(data if whole else records.encode_jpeg(window.cut(image)))
     record["frames"] = frames

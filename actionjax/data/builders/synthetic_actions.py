@@ -29,7 +29,7 @@ import numpy as np
 from actionjax.data import records
 from actionjax.data.synthetic import motion, rendering, scene
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 CLASS_NAMES = tuple(action.name for action in motion.ACTIONS)
 LAYOUT = "kinect_v1_20"
 MODALITY = "colour"
@@ -119,11 +119,12 @@ def encode(raw: Clip, *, size, num_frames, fps, seed, **_) -> dict:
 
   Returns:
     A record: frames list[bytes] of T JPEG images, frame_to_original float32[2,3] (stored
-    pixel to original pixel, centres at integers), fps float32, boxes float32[T,4] in
-    stored pixels, depth_range float32[2] (zeros), pose3d float32[1,T,20,3] in metres in
-    camera coordinates (x right, y up, z away), pose2d float32[1,T,20,2] in stored pixels,
-    pose_score float32[1,T,20] (0, and zeros for coordinates, where the sensor lost a
-    joint), label, subject, camera, setup (always 0), num_frames int, clip_id str.
+    pixel to original pixel, centres at integers), image_size (height, width), fps float32,
+    boxes float32[T,4] in stored pixels, depth_range float32[2] (zeros), pose3d
+    float32[1,T,20,3] in metres in camera coordinates (x right, y up, z away), pose2d
+    float32[1,T,20,2] in stored pixels, pose_score float32[1,T,20] (0, and zeros for
+    coordinates, where the sensor lost a joint), label, subject, camera, setup (always 0),
+    num_frames int, clip_id str.
   """
   body, clothes = make_subject(seed, raw.subject)
   rng = np.random.default_rng([seed, raw.action, raw.subject, raw.camera, raw.repetition])
@@ -148,6 +149,7 @@ def encode(raw: Clip, *, size, num_frames, fps, seed, **_) -> dict:
   return {
       "frames": [records.encode_jpeg(frame, _JPEG_QUALITY) for frame in frames],
       "frame_to_original": frame_to_original,
+      "image_size": frame_size[::-1],
       "fps": np.float32(fps),
       "boxes": corners.reshape(-1, 4).astype(np.float32),
       "depth_range": np.zeros(2, np.float32),

@@ -7,7 +7,6 @@ either alone. Depth is in millimetres with the background removed (0); skeletons
 metres. Both are recorded frame by frame together.
 """
 import dataclasses
-import io
 import pathlib
 import re
 import zipfile
@@ -15,12 +14,12 @@ import zipfile
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data import boxes, protocols, records
+from actionjax.data import boxes, kinect, matlab, protocols, records
 from actionjax.data.archives import Source
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 CLASS_NAMES = (
     "swipe_left", "swipe_right", "wave", "clap", "throw", "arm_cross", "basketball_shoot",
     "draw_x", "draw_circle_cw", "draw_circle_ccw", "draw_triangle", "bowling", "boxing",
@@ -43,8 +42,6 @@ WIDTH, HEIGHT = 320, 240
 SUBJECTS, TRIALS = 8, 4
 # Camera coordinates to depth pixels: the coefficients fitted on this dataset for 640x480, halved.
 _PINHOLE = projection.scaled(projection.COEFFICIENTS["v1"], factor=WIDTH / 640)
-# Depth this far (mm) before or behind the joints' own range is not the person's.
-DEPTH_MARGIN = 300
 # The order of `Skeleton_joint_order.txt`, in the names of `actionjax.skeletons`.
 RAW_JOINTS = ("head", "shoulder_centre", "spine", "hip_centre",
               "left_shoulder", "left_elbow", "left_wrist", "left_hand",
@@ -153,20 +150,8 @@ def _clip_id(clip: tuple[int, int, int]) -> str:
 
 def _variable(source: Source, kind: str) -> np.ndarray:
   """The one array of a .mat file, checked. Raises RawDataError naming the file."""
-  import scipy.io
   name = _KINDS[kind][1]
-  data = source.read()
-  try:
-    content = scipy.io.loadmat(io.BytesIO(data))
-  except MemoryError:
-    raise
-  except Exception as error:  # scipy raises whatever its parser trips over
-    raise RawDataError(f"{source} is not a readable MATLAB file ({error}); "
-                       "fetch it again") from None
-  if name not in content:
-    others = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
-    raise RawDataError(f"{source} has no variable {name}; it holds: {others}")
-  value = content[name]
+  value = matlab.variable(source, name)
   ok = value.ndim == 3 and value.shape[2] > 0
   if kind == "depth":
     expected = f"uint16[{HEIGHT},{WIDTH},T]"
@@ -188,30 +173,7 @@ def project(pose3d: np.ndarray) -> np.ndarray:
 def _pose(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """d_skel [20,3,T] as pose float64[1,T,20,3] in the layout's order and score [1,T,20]."""
   pose = skeleton.transpose(2, 0, 1)[None][:, :, _ORDER]
-  # A joint that Kinect lost is NaN or all zeros; nothing seen lies behind the camera.
-  present = np.isfinite(pose).all(-1) & (np.nan_to_num(pose[..., 2]) > 0)
-  return np.where(present[..., None], pose, 0.0), present.astype(np.float32)
-
-
-def _depth_range(frames: np.ndarray, pose: np.ndarray, score: np.ndarray) -> np.ndarray:
-  """Nearest and farthest depth of the person in mm, float32[2].
-
-  The 0.1 and 99.9 % quantiles of all foreground pixels of the stored frames that lie
-  within the joints' range of depth and `DEPTH_MARGIN` around it; zeros without foreground.
-  """
-  counts = np.bincount(frames.ravel(), minlength=2)
-  counts[0] = 0
-  if score.any():
-    z = pose[score > 0][:, 2] * 1000
-    near, far = max(int(z.min()) - DEPTH_MARGIN, 1), int(z.max()) + DEPTH_MARGIN
-    person = np.zeros_like(counts)
-    person[near:far + 1] = counts[near:far + 1]
-    counts = person if person.any() else counts
-  total = counts.sum()
-  if not total:
-    return np.zeros(2, np.float32)
-  below = np.cumsum(counts)
-  return np.searchsorted(below, [0.001 * total, 0.999 * total], side="left").astype(np.float32)
+  return kinect.split_lost(pose)
 
 
 def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
@@ -238,7 +200,7 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
   else:
     around = boxes.foreground_boxes(depth.transpose(2, 0, 1) > 0)
   window = boxes.clip_window(around if crop else None, WIDTH, HEIGHT)
-  record["frame_to_original"] = window.to_original
+  record["frame_to_original"], record["image_size"] = window.to_original, window.size
   record["boxes"] = window.to_stored(around.reshape(-1, 2, 2)).reshape(-1, 4)
   record["num_frames"] = len(around)
   if skeleton is not None:
@@ -247,5 +209,6 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
   if depth is not None:
     frames = [window.cut(frame) for frame in depth.transpose(2, 0, 1)]
     record["frames"] = [records.encode_depth_png(frame) for frame in frames]
-    record["depth_range"] = _depth_range(np.stack(frames), pose, score)
+    counts = np.bincount(np.stack(frames).ravel())
+    record["depth_range"] = kinect.depth_range(counts, pose, score)
   return record

@@ -23,7 +23,7 @@ from actionjax.data.findings import Findings, shown
 from actionjax.data.own import columns
 from actionjax.errors import RawDataError, UserError
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 OPTIONS = {"layout": "", "class_names": ""}
 _LIST_NAME = re.compile(r"(.*?)[_-]?(train|validation|valid|val|test)[_-]?(\d*)", re.IGNORECASE)
 _NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A\d{3}.*")
@@ -259,12 +259,7 @@ def skeletons_of(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons 
 
 def check_values(raw: RawClip, poses: skeleton_arrays.Clean, findings: Findings) -> tuple[str, ...]:
   """Warns of coordinates that cannot mean what they should; words for the dataset's info."""
-  if poses.pose2d is not None and poses.image_size is not None:
-    if skeleton_arrays.size_is_swapped(poses.pose2d, poses.score, poses.image_size):
-      height, width = poses.image_size
-      findings.warn(raw.clip_id, "img_shape", f"({height}, {width}) must be (height, width), but "
-                    "by the coordinates it is (width, height)")
-      return ("swapped_img_shape",)
+  skeleton_arrays.warn_swapped(raw.clip_id, "img_shape", poses, findings)
   if poses.pose3d is not None and np.abs(poses.pose3d).max(initial=0) > _METRES:
     findings.warn(raw.clip_id, "keypoint", f"has a coordinate of {np.abs(poses.pose3d).max():.6g}, "
                   "which can be no metres; are these pixels and scores, or millimetres?")
@@ -303,6 +298,7 @@ def encode(raw: RawClip, **options) -> dict:
             "notes": notes}
   if poses.pose2d is not None:
     record["boxes"] = pose_boxes(poses.pose2d, poses.score)
+    record["image_size"] = poses.image_size
   return record
 
 

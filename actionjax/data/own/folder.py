@@ -28,7 +28,7 @@ from actionjax.data.findings import Findings, shown
 from actionjax.data.own import annotations, columns, listing
 from actionjax.errors import RawDataError, UserError
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 OPTIONS = {"layout": "", "size": 256, "max_frames": 1500, "whole_frames": False, "table": "",
            "skeletons": ""}
 ARRAYS = ("pose3d", "pose2d", "pose_score", "layout", "image_size", "fps")
@@ -232,6 +232,8 @@ def examine(raw: RawClip, findings: Findings, **options) -> own.Examined | None:
   poses = skeleton_arrays.clean(given)
   if raw.annotation is not None:
     annotations.check_values(raw.annotation, poses, findings)
+  else:
+    skeleton_arrays.warn_swapped(raw.clip_id, "image_size", poses, findings)
   if facts and facts.count != given.num_frames:
     findings.warn(raw.clip_id, "skeletons", f"have {given.num_frames} frames, the video "
                   f"{facts.count}; time is stretched evenly")
@@ -268,7 +270,7 @@ def encode(raw: RawClip, *, size: int, max_frames: int, whole_frames: bool, **_)
     video = videos.read(raw.video, place, max_frames)
     poses, window = place.poses, video.window
     record.update(num_frames=len(video.frames), fps=video.fps, frames=video.frames,
-                  frame_to_original=window.to_original)
+                  frame_to_original=window.to_original, image_size=window.size)
     if poses is None and raw.poses:
       notes.append("no_skeleton")
     if len(video.frames) < video.facts.count:
@@ -288,6 +290,8 @@ def encode(raw: RawClip, *, size: int, max_frames: int, whole_frames: bool, **_)
       if window is not None:
         around = window.to_stored(around.reshape(-1, 2, 2)).reshape(-1, 4)
         record["pose2d"] = np.where(poses.score[..., None] > 0, window.to_stored(poses.pose2d), 0)
+      else:
+        record["image_size"] = poses.image_size
       record["boxes"] = around
   return record | {"notes": tuple(notes)}
 

@@ -12,7 +12,7 @@ from actionjax.data.findings import Findings
 from actionjax.data.own import columns
 from actionjax.errors import RawDataError
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 OPTIONS: dict = {}
 
 
@@ -80,6 +80,7 @@ def examine(raw: RawClip, findings: Findings) -> own.Examined | None:
   given = _open(raw).skeletons(raw.number)
   _check(raw, given, findings)
   poses = skeleton_arrays.clean(given)
+  skeleton_arrays.warn_swapped(raw.clip_id, "image_size", poses, findings)
   return own.Examined(given.num_frames, len(poses.score), poses.missing, poses.joints, poses.notes)
 
 
@@ -108,4 +109,5 @@ def encode(raw: RawClip) -> dict:
     record["fps"] = np.nan_to_num(reader.columns["fps"][raw.number], posinf=0, neginf=0)
   if poses.pose2d is not None:
     record["boxes"] = pose_boxes(poses.pose2d, poses.score)
+    record["image_size"] = poses.image_size
   return record

@@ -1,0 +1,121 @@
+"""PoseC3D's trainings as recipes (Duan et al., 2022; the released configs), for any dataset."""
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from actionjax.errors import UserError
+from actionjax.models import posec3d
+
+# What two cores train on in an hour. The stem takes half of the time, and at this size of the maps
+# five pixels are as wide as seven.
+SLOWONLY_SMALL = {**posec3d.SLOWONLY_NARROW, "stage_sizes": (2, 3, 2), "stem_kernel": (1, 5, 5)}
+SMALL_POSE2D = dict(num_frames=24, size=(40, 40), test_size=(46, 46))
+# Of a network that a config's argument names; SlowOnly comes in several sizes.
+NETWORKS = {"slowonly": posec3d.SLOWONLY, "slowonly_346": posec3d.SLOWONLY_346,
+            "slowonly_narrow": posec3d.SLOWONLY_NARROW, "slowonly_small": SLOWONLY_SMALL,
+            "c3d": posec3d.C3D, "x3d": posec3d.X3D}
+FUSED = "joint+limb"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What the papers' datasets, and a config's arguments, make different.
+
+  Attributes:
+    name: of the config.
+    dataset, protocol: see `pipeline.DataConfig`.
+    network: one of `NETWORKS`.
+    kind: of the maps: "joint", "limb", or "joint+limb" for a network each and the sum of their
+      scores.
+    clips: at test; each also in the mirror, unless it is only one.
+    batch: clips; the learning rate is 0.4 for 256 and grows with it.
+    epochs: of the training; the released configs count ten as one.
+    weight_decay: on all parameters.
+    pose2d: fields of `pipeline.Pose2dConfig`.
+    test: a model directory that is evaluated instead of trained.
+    dtype, seed: as elsewhere.
+  """
+  name: str
+  dataset: str
+  protocol: str
+  network: str = "slowonly"
+  kind: str = "joint"
+  clips: int = 10
+  batch: int = 256
+  epochs: float = 240.0
+  weight_decay: float = 3e-4
+  pose2d: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  test: str = ""
+  dtype: str = "bfloat16"
+  seed: int = 0
+
+
+def arguments(dataset: str, protocol: str, **changes) -> dict:
+  """The arguments that every one of these configs takes, with their defaults."""
+  return dict(dataset=dataset, protocol=protocol, network="slowonly", kind="joint", clips=10,
+              batch=256, epochs=240.0, test="", dtype="", seed=0) | changes
+
+
+def settings(name: str, args: Mapping, **changes) -> Settings:
+  """`Settings` of a config's arguments. A network that is only tested computes in float32."""
+  given = {key: args[key] for key in args}
+  given["dtype"] = given["dtype"] or ("float32" if given["test"] else "bfloat16")
+  return Settings(name=name, **given, **changes)
+
+
+def backbone(network: str) -> dict:
+  """Fields of a network of `NETWORKS`. Raises UserError for another name."""
+  if network not in NETWORKS:
+    raise UserError(f"config argument network={network} is none of {', '.join(NETWORKS)}")
+  return dict(NETWORKS[network])
+
+
+def config(given: Settings) -> ConfigDict:
+  """The whole recipe.
+
+  Raises:
+    UserError: an unknown network, or one directory to test two networks.
+  """
+  kinds = tuple(given.kind.split("+")) if given.kind == FUSED else (given.kind,)
+  if given.test and len(kinds) > 1:
+    raise UserError(f"config argument test={given.test} is one network: give kind=joint or "
+                    "kind=limb")
+  built = ConfigDict()
+  built.name = given.name
+  built.seed = given.seed
+  built.data_dir = config_dict.placeholder(str)
+  built.data = ConfigDict(dict(dataset=given.dataset, protocol=given.protocol, flip=0.5,
+                               pose2d=dict(given.pose2d), threads=8, workers=0))
+  steps = []
+  for kind in kinds:
+    network = "network" if len(kinds) == 1 else kind
+    steps += [_adoption(given, network, kind) if given.test else _training(given, network, kind),
+              # Twenty views of a clip are a batch of their own.
+              dict(kind="evaluate", name="test" if len(kinds) == 1 else f"{kind}_test",
+                   model_from=network, batch_size=8,
+                   views=dict(temporal=given.clips, flips=given.clips > 1))]
+  if len(kinds) > 1:
+    steps.append(dict(kind="fuse", name="test", sources=tuple(
+        dict(scores=f"{kind}_test") for kind in kinds)))
+  built.steps = tuple(ConfigDict(step) for step in steps)
+  return built
+
+
+def _model(given: Settings, kind: str) -> dict:
+  return dict(name="posec3d", backbone=backbone(given.network), dtype=given.dtype,
+              maps=dict(kind=kind, test_size=(64, 64)))
+
+
+def _training(given: Settings, name: str, kind: str) -> dict:
+  return dict(
+      kind="train", name=name, batch_size=given.batch, epochs=given.epochs,
+      model=_model(given, kind), loss=dict(name="cross_entropy"),
+      optim=dict(name="sgd", learning_rate=0.4 * given.batch / 256, momentum=0.9,
+                 weight_decay=given.weight_decay, decay_all=True, schedule="cosine",
+                 clip_norm=40.0))
+
+
+def _adoption(given: Settings, name: str, kind: str) -> dict:
+  return dict(kind="adopt", name=name, source=given.test, model=_model(given, kind))

@@ -1,0 +1,91 @@
+"""The step that takes a network as it is: a converted checkpoint becomes a model to evaluate."""
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from actionjax import configuration
+from actionjax.errors import UserError
+from actionjax.steps import train
+from actionjax.steps.context import Context
+from actionjax.training import checkpoint, initialise, sharding
+from actionjax.training.state import digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A model that is not trained here.
+
+  Attributes:
+    source: a model directory, as `python -m actionjax.convert` writes them, or a run.
+    model: see `models.create`; every weight of it must be in the source, and none be left over.
+    data: see `pipeline.DataConfig`; the dataset to evaluate on.
+    name: of the step.
+  """
+  source: str
+  model: Mapping[str, Any]
+  data: Mapping[str, Any]
+  name: str = "network"
+
+
+def parse(config: Config, path: str) -> train.Parsed:
+  """Builds the sections, as for a training; raises UserError where they do not go together."""
+  return train.parse(_as_training(config), path)
+
+
+def _as_training(config: Config) -> train.Config:
+  return train.Config(name=config.name, model=config.model, data=config.data, batch_size=1,
+                      num_steps=1)
+
+
+def run(config: Config, context: Context) -> dict:
+  """Loads the weights and writes the model with all that an evaluation has to know.
+
+  Returns:
+    Artifacts: `model` (folder, relative to the workdir) and `params_digest`.
+
+  Raises:
+    UserError: the source is of another network, number of classes or joint layout.
+  """
+  parsed = parse(config, context.path)
+  loaded, known = checkpoint.load_model(context.model_of(config.source),
+                                        sharding.replicated(context.mesh))
+  _check(config, parsed, known, context.path)
+  variables, report = initialise.load_into(
+      train.initialise_variables(parsed, context.seed, context.mesh), loaded,
+      initialise.InitFrom(config.source, strict=True))
+  if report.skipped:
+    raise UserError(f"{config.source} has weights that {context.path}.model has no place for: "
+                    f"{', '.join(report.skipped[:3])}")
+  directory = context.directory / "model"
+  checkpoint.save_model(directory, variables, train.describe(_as_training(config), parsed))
+  return {"model": str(directory.relative_to(context.workdir)),
+          "params_digest": digest(jax.device_get(variables))}
+
+
+def _check(config: Config, parsed: train.Parsed, known: dict, path: str) -> None:
+  """Compares what the source says of itself with the model; shapes are compared later."""
+  source, data = config.source, parsed.data
+  classes = known.get("num_classes") or len(known.get("class_names", ())) or None
+  if classes not in (None, parsed.model.num_classes):
+    raise UserError(f"{source} tells {classes} classes apart, but {data.dataset} has "
+                    f"{parsed.model.num_classes}")
+  network = dict(known.get("network", {}))
+  theirs, ours = network.pop("layout", None) or known.get("layout"), data.builder.LAYOUT
+  if "pose_score" in parsed.model.inputs and theirs not in (None, ours):
+    raise UserError(f"{source} reads skeletons of the layout {theirs}, but {data.dataset} has "
+                    f"{ours or 'none'}")
+  # Strides and the like, which the weights do not tell.
+  for field, there in network.items():
+    here = config.model["name"] if field == "name" else getattr(parsed.model, field, None)
+    here, there = _plain(here), _plain(there)
+    if here != there:
+      raise UserError(f"{source} holds a network with {field} {there}, but {path}.model has "
+                      f"{here}")
+
+
+def _plain(value):
+  """As JSON has it: tuples are lists."""
+  return json.loads(json.dumps(configuration.to_dict(value)))
