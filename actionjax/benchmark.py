@@ -1,38 +1,34 @@
-"""Where the time goes: `python -m actionjax.benchmark --config=configs/vpn_utd_mhad.py`, or
-`--convolutions` for the 3D convolutions beside XLA's and PyTorch's, or `--pruning` for a pruned
-network beside its compacted self, or `--superclasses` for the superclass search beside NumPy,
-or `--heatmaps` for the heat maps of skeletons beside NumPy."""
+"""Where the time goes: `python -m actionjax.benchmark --config=configs/vpn_utd_mhad.py`, or one of
+the flags below for something else. Each prints a table."""
+import importlib
+
 from absl import flags
 
 from actionjax import cli, configuration
 
 CONFIG = configuration.define_flag()
 STEPS = flags.DEFINE_integer("steps", 20, "Steps to measure.", lower_bound=3)
-CONVOLUTIONS = flags.DEFINE_bool("convolutions", False, "Time the 3D convolutions instead.")
-SUPERCLASSES = flags.DEFINE_bool("superclasses", False, "Time the superclass search instead.")
-HEATMAPS = flags.DEFINE_bool("heatmaps", False, "Time the heat maps of skeletons instead.")
-PRUNING = flags.DEFINE_bool("pruning", False, "Time a pruned network, masked and compacted.")
+# A module of `actionjax.benchmarks` with a `run` -> what it measures.
+OTHERS = {name: flags.DEFINE_bool(name, False, f"Time {what} instead.") for name, what in (
+    ("convolutions", "the 3D convolutions beside XLA's and PyTorch's"),
+    ("superclasses", "the superclass search beside NumPy"),
+    ("heatmaps", "the heat maps of skeletons beside NumPy"),
+    ("pruning", "a pruned network, masked and compacted,"),
+    ("slowonly", "Pose-SlowOnly beside PyTorch's"),
+    ("scalability", "PoseC3D and ST-GCN++ on clips of several persons"),
+    ("preparation", "and weigh the preparation of generated videos"))}
+CLIPS = flags.DEFINE_integer("clips", 300, "Videos that --preparation is timed with.",
+                             lower_bound=2)
 
 
 def main() -> None:
   """Prints one timing a training step of the recipe, or another benchmark's table."""
   cli.quiet_libraries()
-  if CONVOLUTIONS.value:
-    from actionjax.benchmarks import convolutions
-    convolutions.run()
-    return
-  if PRUNING.value:
-    from actionjax.benchmarks import pruning
-    pruning.run()
-    return
-  if SUPERCLASSES.value:
-    from actionjax.benchmarks import superclasses
-    superclasses.run()
-    return
-  if HEATMAPS.value:
-    from actionjax.benchmarks import heatmaps
-    heatmaps.run()
-    return
+  for name, flag in OTHERS.items():
+    if flag.value:
+      arguments = {"clips": CLIPS.value} if name == "preparation" else {}
+      importlib.import_module(f"actionjax.benchmarks.{name}").run(**arguments)
+      return
   from actionjax.benchmarks import training
   for timing in training.measure(configuration.given(CONFIG), num_steps=STEPS.value):
     print(timing)

@@ -116,6 +116,11 @@ def _plan(sections, shared: dict, used: set[str], names: set[str], path: str):
             _plan_step(kind, own, shared, used, where))
     if step.name in names:
       raise UserError(f"{where}: there is already a step named {step.name!r}")
+    if isinstance(step, Step) and hasattr(step.module, "needs"):
+      lacking = sorted(set(step.module.needs(step.config)) - names)
+      if lacking:
+        raise UserError(f"{where}: there is no earlier step {lacking[0]!r}; "
+                        f"known: {', '.join(sorted(names))}")
     names.add(step.name)
     steps.append(step)
   return steps

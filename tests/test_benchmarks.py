@@ -2,9 +2,11 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import pytest
 
 from actionjax import configuration, recipe
-from actionjax.benchmarks import training
+from actionjax.benchmarks import scalability, slowonly, training
+from actionjax.models import posec3d
 from actionjax.report import summary
 
 
@@ -33,3 +35,32 @@ def test_summary_counts_parameters_and_shapes():
             if "float32[" in line or " list " in line]
   assert sum(listed) == count, "every parameter stands in one row"
   assert isinstance(parsed.model, nn.Module)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_slowonly_is_the_same_network_in_pytorch(capsys):
+  torch = pytest.importorskip("torch")
+  network = {key: value for key, value in posec3d.SLOWONLY.items() if key != "name"}
+  model = slowonly.torch_network(network, 17)
+  assert sum(p.numel() for p in model.parameters()) == 1_994_080
+  small = {**network, "width": 4, "stage_sizes": (1, 1, 1)}
+  with torch.no_grad():
+    found = slowonly.torch_network(small, 17)(torch.zeros(1, 17, 4, 16, 16)).shape
+  assert tuple(found) == (1, 64, 2, 2, 2)  # as (1, 2, 2, 2, 64) here: time and space are halved
+  rows = slowonly.run(1, (1, 4, 16, 16, 17), width=4, stage_sizes=(1, 1, 1))
+  for row, name in zip(rows, ("forward", "gradient")):
+    best = min(row["torch contiguous"], row["torch channels last"])
+    assert row["pass"] == name and row["ratio"] == row["ours"] / best
+  assert "ours/best torch" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_persons_cost_a_graph_network_alone(capsys):
+  network = {**posec3d.SLOWONLY_NARROW, "stage_sizes": (1, 1, 1), "width": 8}
+  rows = scalability.run(1, (1, 4), network, (4, 4), width=8, stage_sizes=(1,))
+  one, four = rows
+  # The graph network runs once a person, but for its graph; the other one only draws more.
+  assert four["gcn_gflops"] / one["gcn_gflops"] == pytest.approx(4, rel=0.05)
+  assert four["cnn_gflops"] / one["cnn_gflops"] < 1.2
+  assert one["cnn_parameters"] == four["cnn_parameters"]
+  assert len(capsys.readouterr().out.splitlines()) == 4

@@ -1,10 +1,13 @@
 """Every shipped config, with its arguments, is planned and its models are shape-evaluated."""
+import shutil
+
 import jax
 import pytest
 
 from actionjax import configuration, recipe
 from actionjax.data import pipeline
-from actionjax.steps import train
+from actionjax.steps import adopt, train
+from tests import raw_own
 
 # What each docstring documents; a new config must be listed here.
 HAC = ("depth=18", "depth=101,leak=true", "scopes=none,uncropped=false,warm_start=true",
@@ -14,9 +17,23 @@ ARGUMENTS = {
     "hac_ntu120": ("", "protocol=cross_setup"),
     "hac_nucla": ("", "protocol=view_1", "protocol=view_2"),
     "hac_utd_mhad": ("", "cpu", "cpu,scopes=by_layers", "depth=34", "seed=1"),
-    "own_data": ("", "inputs=pose", "cpu", "tiny", "tiny,inputs=pose"),
+    "own_data": ("", "inputs=pose", "inputs=pose2d", "cpu", "cpu,inputs=pose2d", "tiny",
+                 "tiny,inputs=pose", "tiny,inputs=pose2d"),
+    "posec3d_gym": ("", "kind=limb"),
+    "posec3d_k400": ("",),
+    "posec3d_ntu120": ("", "dataset=ntu120,protocol=cross_setup"),
+    "posec3d_ntu60": ("", "kind=joint+limb", "network=c3d,kind=limb", "network=x3d,clips=1",
+                      "batch=64,epochs=24", "test=FOLDER,kind=limb",
+                      "dataset=ntu60,protocol=cross_view"),
+    "posec3d_utd_mhad": ("", "cpu", "cpu,kind=both,clips=10", "cpu,source=pose3d", "network=c3d",
+                         "seed=1,epochs=2"),
+    "posec3d_volleyball": ("",),
     "quickstart": ("", "tiny", "pose=none", "tiny,pose=none"),
-    "stgcnpp_utd_mhad": ("", "cpu", "cpu,stream=bone_motion", "variant=stgcn", "seed=1"),
+    "rgbpose_gym": ("dataset=ntu60,protocol=cross_subject",),
+    "rgbpose_ntu120": ("protocol=cross_setup",),
+    "rgbpose_ntu60": ("", "frames=16,poses=48,laterals=pose_to_rgb", "rgb=FOLDER,gpus=1.0"),
+    "stgcnpp_utd_mhad": ("", "cpu", "cpu,stream=bone_motion", "variant=stgcn",
+                          "cpu,drop=0.25", "seed=1"),
     "vpn_ntu120": ("", "protocol=cross_setup", "attention=spatial", "attention=temporal",
                    "attention=none,embedding=none", "pose=lstm", "pose=none", "coupler=false",
                    "released"),
@@ -32,32 +49,45 @@ def test_every_config_is_listed():
   assert shipped == set(ARGUMENTS)
 
 
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory):
+  """A data_dir in which the annotation files that configs name are prepared, all alike."""
+  root = tmp_path_factory.mktemp("annotated")
+  content = raw_own.annotations(8)
+  content["split"] |= {name.removeprefix("xsub_"): ids for name, ids in content["split"].items()}
+  raw_own.prepare("annotations:ntu60", raw_own.dump(root / "a.pkl", content), root)
+  for name in ("ntu120", "gym", "k400", "volleyball"):
+    shutil.copytree(root / "annotations" / "ntu60", root / "annotations" / name)
+  return str(root)
+
+
 _logits = {}  # of equal models in several configs, which are evaluated once
 
 
 def _check(model, data, num_classes):
   """Shape-evaluates one model."""
-  spec = pipeline.batch_spec(data, 2)
+  spec, test_spec = (pipeline.batch_spec(data, 2, test=test) for test in (False, True))
 
-  def run(batch, key):
-    variables = model.init({"params": key, "dropout": key}, batch, train=False)
+  def run(batch, test_batch, key):
+    variables = model.init({"params": key, "dropout": key}, test_batch, train=False)
     return model.apply(variables, batch, train=True, rngs={"dropout": key},
                        mutable=["batch_stats"])[0]
 
   known = repr((model, spec))
   if known not in _logits:
-    _logits[known] = jax.eval_shape(run, spec, jax.random.key(0))[0]
+    _logits[known] = jax.eval_shape(run, spec, test_spec, jax.random.key(0))[0]
   assert _logits[known].shape == (2, num_classes)
 
 
 @pytest.mark.parametrize("name, argument", [
     (name, argument) for name, arguments in ARGUMENTS.items() for argument in arguments])
-def test_config_is_built_and_shape_evaluated(name, argument):
+def test_config_is_built_and_shape_evaluated(name, argument, annotated):
   config = configuration.load(f"configs/{name}.py:{argument}")
+  config.data_dir = annotated
   planned = recipe.plan(config)
   assert config.name == name and planned
-  trainings = [step for step in recipe.flatten(planned) if step.module is train]
+  trainings = [step for step in recipe.flatten(planned) if step.module in (train, adopt)]
   assert trainings
   for step in trainings:
-    parsed = train.parse(step.config, step.path)
+    parsed = step.module.parse(step.config, step.path)
     _check(parsed.model, parsed.data, len(parsed.data.builder.CLASS_NAMES))

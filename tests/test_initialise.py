@@ -1,6 +1,7 @@
 """Starting a training from another's weights."""
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -66,3 +67,36 @@ def test_initialising_from_what_does_not_fit(fields):
   with pytest.raises(UserError, match="some/where does not fit this model: loaded"):
     initialise.load_into(_variables(0), _variables(1, Renamed()),
                          initialise.InitFrom("some/where", **fields))
+
+
+class Wide(nn.Module):
+  """toy.Toy whose first block reads three inputs more, behind the others."""
+
+  @nn.compact
+  def __call__(self, batch, *, train):
+    x = jnp.concatenate([batch["x"], 7 * jnp.ones((len(batch["x"]), 3))], -1)
+    for name in ("backbone", "neck"):
+      x = toy.Block(8, name=name)(x, train=train)
+    return nn.Dense(3, name="head")(x), {}
+
+
+def test_padding_adds_inputs_that_are_not_read():
+  target, source = _variables(0, Wide()), _variables(1)
+  config = initialise.InitFrom("s", pad=("backbone/dense/kernel",), strict=True)
+  found, report = initialise.load_into(target, source, config)
+  assert report.padded == ("params/backbone/dense/kernel (6, 8) for (9, 8)",)
+  assert report.mismatched == report.missing == report.skipped == ()
+  kernel = found["params"]["backbone"]["dense"]["kernel"]
+  np.testing.assert_array_equal(kernel[:6], source["params"]["backbone"]["dense"]["kernel"])
+  np.testing.assert_array_equal(kernel[6:], np.zeros((3, 8)))
+  batch = toy.batch()
+  np.testing.assert_allclose(Wide().apply(found, batch, train=False)[0],
+                             toy.Toy().apply(source, batch, train=False)[0], atol=1e-6)
+
+
+def test_padding_only_grows_and_only_what_is_there():
+  with pytest.raises(UserError, match=r"mismatched 1: params/backbone \(1\)"):
+    initialise.load_into(_variables(0), _variables(1, Wide()),
+                         initialise.InitFrom("s", pad=("backbone/",), strict=True))
+  with pytest.raises(UserError, match="s: no parameter of this model matches pad 'spine/'"):
+    initialise.load_into(_variables(0), _variables(1), initialise.InitFrom("s", pad=("spine/",)))

@@ -31,6 +31,18 @@ def test_cross_entropy(smoothing):
   assert float(value) == pytest.approx(_cross_entropy(smoothing), rel=1e-5) and parts == {}
 
 
+def test_two_streams_have_a_loss_each():
+  other = np.random.default_rng(5).normal(size=(4, 5)).astype(np.float32)
+  value, parts = losses.two_stream(
+      other, {"stream_logits": {"pose": other, "rgb": LOGITS}}, BATCH, {}, rgb=2.0, pose=0.5,
+      label_smoothing=0.1)
+  targets = np.eye(5)[BATCH["label"]] * 0.9 + 0.1 / 5
+  pose = _valid_mean(-(targets * special.log_softmax(other.astype(np.float64), -1)).sum(-1))
+  assert float(parts["cross_entropy_rgb"]) == pytest.approx(_cross_entropy(0.1), rel=1e-5)
+  assert float(parts["cross_entropy_pose"]) == pytest.approx(pose, rel=1e-5)
+  assert float(value) == pytest.approx(2 * _cross_entropy(0.1) + 0.5 * pose, rel=1e-5)
+
+
 def test_vpn_is_the_weighted_sum_of_its_parts():
   # lambda_1 CE + (1 - lambda_1) L_e + lambda_2 L_a with lambda_1 = 0.8, lambda_2 = 1e-5.
   visual, pose = (OUT[key] / np.linalg.norm(OUT[key], axis=-1, keepdims=True)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from actionjax.data import pipeline
+from actionjax.evaluators.scores import Scores
 from actionjax.models import layers
 from actionjax.training import sharding, steps
 
@@ -17,10 +18,12 @@ class ViewConfig:
   Attributes:
     temporal: views along time.
     crops: "centre" or "three" spatial windows a view.
+    flips: show each of them in the mirror too.
     aggregate: "mean" or "max" (the thesis' choice) over the views' probabilities.
   """
   temporal: int = 1
   crops: str = "centre"
+  flips: bool = False
   aggregate: str = "mean"
 
   def __post_init__(self):
@@ -34,36 +37,37 @@ class ViewConfig:
   @property
   def count(self) -> int:
     """Views a clip."""
-    return self.temporal * len(pipeline.CROPS[self.crops])
+    return self.temporal * (1 + self.flips) * len(pipeline.CROPS[self.crops])
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
-  """What an evaluation found, for every clip of the part in the index' order.
-
-  Attributes:
-    probabilities: float32[n,N], aggregated over views.
-    labels: int32[n].
-    readable: bool[n]; rows of clips that could not be read are False and count for nothing.
-  """
-  probabilities: np.ndarray
-  labels: np.ndarray
-  readable: np.ndarray
-
-
-def make_view_step(model, views: ViewConfig):
-  """Jitted `(variables, batch) -> float32[B,N]`: all views in one call, aggregated.
+def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
+  """Jitted `(variables, batch) -> (float32[B,N], streams)`: all views in one call, aggregated.
 
   Keep the result: another call of this function compiles again.
+
+  Args:
+    corrupt: `corrupt(batch) -> batch`, applied before the model sees the batch.
+    mirror_classes: the label of each class seen in a mirror; None where every one stays itself.
+
+  Returns:
+    the step; its streams are a dict of float32[B,N], empty for a model without `stream_logits`.
   """
   eval_step = steps.make_eval_step(model)
   combine = jnp.mean if views.aggregate == "mean" else jnp.max
 
+  def aggregate(probabilities, size):
+    by_view = probabilities.reshape(size, views.temporal, 1 + views.flips, -1,
+                                    probabilities.shape[-1])
+    if views.flips and mirror_classes is not None:
+      by_view = by_view.at[:, :, 1].set(by_view[:, :, 1][..., np.array(mirror_classes)])
+    return combine(by_view, axis=(1, 2, 3))
+
   def view_step(variables, batch):
     size = batch["label"].shape[0]
+    if corrupt is not None:
+      batch = corrupt(batch)
     merged = {key: batch[key].reshape(-1, *batch[key].shape[2:]) for key in model.inputs}
-    probabilities = eval_step(variables, merged)
-    return combine(probabilities.reshape(size, views.count, -1), axis=1)
+    return jax.tree.map(lambda p: aggregate(p, size), eval_step(variables, merged))
 
   return jax.jit(view_step, compiler_options=layers.compiler_options())
 
@@ -80,22 +84,23 @@ def evaluate(view_step, variables, clips: pipeline.Clips, config: pipeline.DataC
   """
   found = []
   for batch in pipeline.test_batches(clips, config, batch_size=batch_size, views=views.temporal,
-                                     crops=views.crops):
+                                     crops=views.crops, flips=views.flips):
     device_batch = sharding.to_devices(
-        {key: value for key, value in batch.items() if key not in ("position", "unreadable")},
-        mesh)
+        {key: value for key, value in batch.items() if key != "unreadable"}, mesh)
     probabilities = view_step(variables, device_batch)
     rows = {key: batch[key] for key in ("position", "label", "valid")}
     if jax.process_count() > 1:
       rows = sharding.to_host(sharding.to_devices(rows, mesh))
     found.append((sharding.to_host(probabilities), rows))
   count = len(clips.rows)
-  result = Scores(np.zeros((count, found[0][0].shape[1]), np.float32),
-                  np.zeros(count, np.int32), np.zeros(count, bool))
-  for probabilities, rows in found:
+  empty = jax.tree.map(lambda p: np.zeros((count, p.shape[1]), np.float32), found[0][0])
+  result = Scores(empty[0], np.zeros(count, np.int32), np.zeros(count, bool), empty[1])
+  for (probabilities, streams), rows in found:
     real = rows["position"] < count
     at = rows["position"][real]
     result.probabilities[at] = probabilities[real]
+    for name, stream in streams.items():
+      result.streams[name][at] = stream[real]
     result.labels[at] = rows["label"][real]
     result.readable[at] = rows["valid"][real] > 0
   return result

@@ -20,7 +20,8 @@ def create(config: Mapping, *, num_classes: int, layout: str, path: str = "confi
     path: the section's place in the config, for messages.
 
   Raises:
-    UserError: no such model, an unknown field, or one that is missing.
+    UserError: no such model, an unknown field, one that is missing, or another layout than the
+      dataset's.
   """
   fields = dict(config)
   name = fields.pop("name", None)
@@ -29,4 +30,7 @@ def create(config: Mapping, *, num_classes: int, layout: str, path: str = "confi
   model = configuration.plugin("actionjax.models", name, "Model", f"{path}.name")
   if "layout" in {f.name for f in dataclasses.fields(model)} and fields.get("layout") is None:
     fields["layout"] = layout
+  elif layout and fields.get("layout") not in (None, layout):
+    raise configuration.UserError(f"{path}.layout is {fields['layout']!r}, but the dataset's "
+                                  f"skeletons are of the layout {layout}")
   return configuration.build(model, fields, path, num_classes=num_classes)

@@ -205,6 +205,10 @@ class Model(nn.Module):
     """Names of the arrays that the model reads from a batch."""
     return "video", posec3d.make_maps(self.maps).source, "pose_score"
 
+  def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
+    """See `posec3d.Maps.check_pixels`."""
+    posec3d.make_maps(self.maps).check_pixels(size, test_size)
+
   @nn.compact
   def __call__(self, batch, *, train: bool):
     """Classifies a batch.
@@ -223,7 +227,7 @@ class Model(nn.Module):
       UserError: unknown laterals, or maps and video whose lengths or sizes do not go together.
     """
     dtype = jnp.dtype(self.dtype)
-    volume = posec3d.make_maps(self.maps).draw(batch, self.layout)
+    volume = posec3d.make_maps(self.maps).draw(batch, self.layout, train=train)
     rgb, pose = Pathways(self.rgb, self.pose, self.laterals, self.speed_ratio, self.channel_ratio,
                          self.fusion_kernel, dtype, name="backbone")(
         images.scale(batch["video"], self.scaling, dtype), volume, train=train)
@@ -244,56 +248,26 @@ def late_fusion(logits: Sequence[jax.Array], weights: Sequence[float]) -> jax.Ar
                           axis=0, b=weights[:, None, None])
 
 
-def merge_streams(variables: Mapping, rgb: Mapping, pose: Mapping) -> dict:
-  """The start of a joint training: two networks that were trained alone.
+def start_from(rgb: str, pose: str) -> tuple[dict, dict]:
+  """A joint training's `init_from`: two networks that were trained alone.
 
   The convolutions that read lateral features get further input channels, which are zero: the
-  merged model's first step equals the late fusion of the two (section 3.4). Laterals keep the
-  values that they have.
+  joint model's first step equals the late fusion of the two (section 3.4). Laterals start as
+  they are drawn.
 
   Args:
-    variables: of `Model`, initialised: {"params", "batch_stats"}.
-    rgb, pose: the two networks' variables, each a `backbone` and a `head`, as the plain models
-      (`hac` without levels, `posec3d`) and the importers have them.
+    rgb, pose: sources (earlier steps, or runs) of the plain networks, each a `backbone` and a
+      `head`, as `hac` without levels, `posec3d` and the importers have them.
 
   Returns:
-    a new tree of variables.
-
-  Raises:
-    UserError: names the arrays that the networks lack or that are of another shape.
+    two sections for `training.initialise.InitFrom`.
   """
-  problems = []
-
-  def start(path, leaf):
-    names = [key.key for key in path]
-    for stream, source in (("rgb", rgb), ("pose", pose)):
-      place = f"backbone/{stream}/", f"head_{stream}/"
-      name = "/".join(names[1:])
-      if not name.startswith(place):
-        continue
-      name = name.replace(place[0], "backbone/", 1).replace(place[1], "head/", 1)
-      found = source[names[0]]
-      for part in name.split("/"):
-        found = found.get(part) if isinstance(found, Mapping) else None
-      value = None if found is None else _widened(found, leaf, names[-1])
-      if value is None:
-        problems.append(f"{stream}'s {name} is "
-                        + ("missing" if found is None else f"{found.shape} for {leaf.shape}"))
-        return leaf
-      return value
-    return leaf
-
-  merged = jax.tree_util.tree_map_with_path(start, variables)
-  if problems:
-    raise UserError(f"the two streams do not fit: {'; '.join(problems)}")
-  return merged
-
-
-def _widened(value, leaf, name):
-  """`value` with zero input channels behind its own up to the leaf's; None if it does not fit."""
-  if value.shape != leaf.shape:
-    if (name != "kernel" or value.ndim != 5 or value.shape[:3] != leaf.shape[:3]
-        or value.shape[4:] != leaf.shape[4:] or value.shape[3] > leaf.shape[3]):
-      return None
-    value = jnp.pad(value, ((0, 0),) * 3 + ((0, leaf.shape[3] - value.shape[3]), (0, 0)))
-  return jnp.asarray(value, leaf.dtype)
+  sections = []
+  for stream, source, stages in (("rgb", rgb, [after for after, _ in CROSSINGS]),
+                                 ("pose", pose, [after for _, after in CROSSINGS])):
+    listening = "|".join(str(after + 1) for after in stages)
+    sections.append(dict(
+        source=source, strict=True, include=(f"backbone/{stream}/", f"head_{stream}/"),
+        rename=(("^backbone/", f"backbone/{stream}/"), ("^head/", f"head_{stream}/")),
+        pad=(f"backbone/{stream}/stage({listening})/block0/(conv1|shortcut)/conv/kernel",)))
+  return tuple(sections)

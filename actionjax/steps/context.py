@@ -31,15 +31,21 @@ class Context:
   def model_of(self, step: str | None) -> pathlib.Path:
     """Folder of the model that an earlier step trained (None: the latest that trained one).
 
+    What names no earlier step is the path of a run, step or model directory.
+
     Raises:
       UserError: there is no such step, or it made no model.
     """
+    if step is not None and step not in self.previous and pathlib.Path(step).is_dir():
+      return checkpoint.find_model(step)
     trained = {name: found["model"] for name, found in self.previous.items() if "model" in found}
     if not trained:
-      raise UserError(f"{self.path} needs a model, and no earlier step trains one")
+      found = f", and {step} is no folder with one" if step is not None else ""
+      raise UserError(f"{self.path} needs a model, and no earlier step trains one{found}")
     name = step or next(reversed(trained))
     if name not in trained:
-      raise UserError(f"{self.path}: no earlier step {name!r} trains a model; "
+      raise UserError(f"{self.path}: no earlier step {name!r} trains a model, and no folder has "
+                      f"that name; "
                       f"those that do: {', '.join(trained)}")
     return self.workdir / trained[name]
 

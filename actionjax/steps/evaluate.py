@@ -1,15 +1,17 @@
 """The step that scores a trained model on a part of its dataset."""
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from actionjax import configuration, models
-from actionjax.data import pipeline
+from actionjax.data import own, pipeline
 from actionjax.errors import UserError
-from actionjax.evaluators import classification, metrics
+from actionjax.evaluators import classification
+from actionjax.evaluators import scores as files
+from actionjax.ops import corruption
 from actionjax.steps.context import Context
 from actionjax.steps.train import parse_data
 from actionjax.training import checkpoint, sharding
@@ -23,10 +25,16 @@ class Config:
   Attributes:
     name: the key of the result in metrics.json.
     part: of the protocol; "test" if not given.
-    model_from: name of the training step whose model to score (None: the latest).
+    model_from: the training step whose model to score (None: the latest), or the path of a
+      finished run, step or model directory.
     batch_size: clips a global batch.
     views: see `classification.ViewConfig`.
     protocol: another protocol than the model was trained with, by name.
+    dataset, variant: another dataset with the same classes, such as one whose skeletons come from
+      another pose estimator.
+    drop_joints: probability that a person loses one joint of an arm or a leg in a frame; see
+      `corruption.drop_limb_joints`.
+    drop_seed: of these draws, which depend on it and on the clip alone.
   """
   name: str = "test"
   part: str = "test"
@@ -34,10 +42,15 @@ class Config:
   batch_size: int = 16
   views: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   protocol: str | None = None
+  dataset: str | None = None
+  variant: str | None = None
+  drop_joints: float = 0.0
+  drop_seed: int = 0
 
 
 def parse(config: Config, path: str) -> classification.ViewConfig:
   """Builds the nested section; raises UserError where nothing takes a key or value."""
+  corruption.check(config.drop_joints, f"{path}.drop_joints")
   return configuration.build(classification.ViewConfig, config.views, f"{path}.views")
 
 
@@ -48,39 +61,77 @@ def run(config: Config, context: Context) -> dict:
 
   Returns:
     Artifacts: `metrics` (top1, top5, mean_class_accuracy in [0, 1], clips, unreadable,
-    skipped_at_preparation, views, split, params_digest) and `scores` (file, relative to the
-    workdir).
+    skipped_at_preparation, views, split, params_digest; and `streams`, `dataset`, `drop_joints`
+    where there are several, another one, any) and `scores` (file, relative to the workdir).
+
+  Raises:
+    UserError: no such model or dataset, or they do not go together.
   """
   views = parse(config, context.path)
   sharding.check_batch_size(config.batch_size, context.mesh, f"{context.path}.batch_size")
   variables, description = checkpoint.load_model(context.model_of(config.model_from),
                                                  sharding.replicated(context.mesh))
+  model = models.create(description["model"], num_classes=len(description["class_names"]),
+                        layout=description["layout"], path="the checkpoint's model")
+  data = data_of(config, description, model, context)
+  clips = pipeline.open_part(data, context.data_dir, config.part)
+  corrupt = dropper(model, data.layout, config.drop_joints, config.drop_seed, context.path)
+  view_step = classification.make_view_step(model, views, corrupt, data.mirror_classes)
+  scores = classification.evaluate(view_step, variables, clips, data, views,
+                                   batch_size=config.batch_size, mesh=context.mesh)
+  result = scores.metrics() | {
+      "skipped_at_preparation": len(clips.dataset.info.get("skipped", ())),
+      "split": f"{data.protocol}/{config.part}",
+      "views": dataclasses.asdict(views),
+      "params_digest": digest(jax.device_get(variables))}
+  if config.dataset is not None or config.variant is not None:
+    result["dataset"] = "/".join(filter(None, (data.dataset, data.variant)))
+  if config.drop_joints:
+    result["drop_joints"] = config.drop_joints
+  if jax.process_index() == 0:
+    scores.save(context.directory, clips.dataset.index.clip_id[clips.rows])
+  return {"metrics": result,
+          "scores": str((context.directory / files.FILE).relative_to(context.workdir))}
+
+
+def data_of(config: Config, description: dict, model, context: Context) -> pipeline.DataConfig:
+  """The data that a model was trained on, or what the evaluation puts in its place.
+
+  Raises:
+    UserError: another dataset with other classes, joints or kind of frames.
+  """
   data = parse_data(description["data"], "the checkpoint's data")
   if config.protocol is not None:
     data = dataclasses.replace(data, protocol=config.protocol)
-  model = models.create(description["model"], num_classes=len(description["class_names"]),
-                        layout=description["layout"], path="the checkpoint's model")
-  clips = pipeline.open_part(data, context.data_dir, config.part)
-  scores = classification.evaluate(
-      classification.make_view_step(model, views), variables, clips, data, views,
-      batch_size=config.batch_size, mesh=context.mesh)
-  readable = scores.readable
-  if not readable.any():
-    raise UserError(f"none of the {len(readable)} clips of {config.part} could be read")
-  probabilities, labels = scores.probabilities[readable], scores.labels[readable]
-  result = metrics.summarise(probabilities, labels) | {
-      "unreadable": int((~readable).sum()),
-      "skipped_at_preparation": len(clips.dataset.info.get("skipped", ())),
-      "split": f"{data.protocol}/{config.part}",
-      "views": {"temporal": views.temporal, "crops": views.crops, "aggregate": views.aggregate},
-      "params_digest": digest(jax.device_get(variables))}
-  if jax.process_index() == 0:
-    context.directory.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        context.directory / "scores.npz", probabilities=scores.probabilities,
-        labels=scores.labels, readable=readable,
-        clip_ids=clips.dataset.index.clip_id[clips.rows])
-    np.save(context.directory / "confusion.npy", metrics.confusion_matrix(
-        labels, metrics.top_1(probabilities), probabilities.shape[1]))
-  return {"metrics": result,
-          "scores": str((context.directory / "scores.npz").relative_to(context.workdir))}
+  if config.dataset is None and config.variant is None:
+    return data
+  trained, name = data.builder, config.dataset or data.dataset
+  about = own.about(name, context.data_dir) if own.is_own(name) else None
+  data = dataclasses.replace(data, dataset=name, variant=config.variant, about=about)
+  same = [(f"class {label}", *names) for label, names in enumerate(itertools.zip_longest(
+      description["class_names"], data.builder.CLASS_NAMES))]
+  if "pose_score" in model.inputs:
+    same.append(("joint layout", description["layout"], data.builder.LAYOUT))
+  if "video" in model.inputs:
+    same.append(("frames", trained.MODALITY, data.builder.MODALITY))
+  for what, here, there in same:
+    if here != there:
+      raise UserError(f"{context.path}.dataset={name} does not go with the model: {what} is "
+                      f"{there or 'missing'} there, and {here or 'missing'} where it was trained")
+  return data
+
+
+def dropper(model, layout, probability: float, seed: int, path: str):
+  """`corrupt(batch) -> batch` that drops joints of every clip by its number in the part.
+
+  None where nothing is dropped. Raises UserError for a model without skeletons.
+  """
+  corruption.check(probability, f"{path}.drop_joints", model.inputs)
+  if not probability:
+    return None
+  root = jax.random.key(seed)
+
+  def corrupt(batch):
+    keys = jax.vmap(lambda clip: jax.random.fold_in(root, clip))(batch["position"])
+    return corruption.drop_from_batch(batch, layout, probability, keys)
+  return corrupt

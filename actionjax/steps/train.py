@@ -14,6 +14,7 @@ from actionjax.data import own, pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.models import layers
+from actionjax.ops import corruption
 from actionjax.pruning import masks as pruning_masks
 from actionjax.steps import group, prune
 from actionjax.steps.context import Context
@@ -54,6 +55,8 @@ class Config:
       `hierarchical` is given.
     pruned_by: the earlier "prune" step, whose dead filters stay exactly zero; its model is what
       `init_from` should name.
+    drop_joints: probability that a person loses one joint of an arm or a leg in a frame, in
+      training only; see `corruption.drop_limb_joints`.
     freeze: regular expressions over parameter paths ("backbone/.*").
     ema: decay of averaged parameters, which are then what is evaluated and kept.
     select: the model that later steps see: "last" or "best" by validation.
@@ -73,6 +76,7 @@ class Config:
   init_from: tuple[Mapping[str, Any], ...] = ()
   superclasses: str | None = None
   pruned_by: str | None = None
+  drop_joints: float = 0.0
   freeze: tuple[str, ...] = ()
   ema: float | None = None
   select: str = "last"
@@ -113,10 +117,13 @@ def parse(config: Config, path: str) -> Parsed:
     raise UserError(f"{path}.optim.plateau_factor needs {path}.validate")
   model = models.create(config.model, num_classes=len(builder.CLASS_NAMES),
                         layout=builder.LAYOUT, path=f"{path}.model")
+  corruption.check(config.drop_joints, f"{path}.drop_joints", model.inputs)
   lacking = set(model.inputs) - set(pipeline.model_inputs(data))
   if lacking:
     raise UserError(f"{path}: the model reads {', '.join(sorted(lacking))}, which "
                     f"{path}.data does not yield")
+  if data.pose2d and "pose2d" in model.inputs and hasattr(model, "check_pixels"):
+    model.check_pixels(data.pose2d.size, data.pose2d.test_size)
   return Parsed(
       model=model, data=pipeline.only(data, model.inputs),
       loss=parse_loss(config.loss, f"{path}.loss"), optim=optimiser,
@@ -129,6 +136,7 @@ def parse_data(section: Mapping, path: str) -> pipeline.DataConfig:
   """A data section with its nested sections."""
   section = configuration.to_dict(section)
   for key, cls in (("video", pipeline.VideoConfig), ("pose", pipeline.PoseConfig),
+                   ("pose2d", pipeline.Pose2dConfig),
                    ("about", own.About)):
     if section.get(key) is not None:
       section[key] = configuration.build(cls, section[key], f"{path}.{key}")
@@ -177,9 +185,7 @@ def run(config: Config, context: Context) -> dict:
 
   variables = initialise_variables(parsed, context.seed, mesh)
   for source in parsed.init_from:
-    directory = (context.model_of(source.source) if source.source in context.previous
-                 else checkpoint.find_model(source.source))
-    loaded, _ = checkpoint.load_model(directory, sharding.replicated(mesh))
+    loaded, _ = checkpoint.load_model(context.model_of(source.source), sharding.replicated(mesh))
     variables, report = initialise.load_into(variables, loaded, source)
     if jax.process_index() == 0:
       context.directory.mkdir(parents=True, exist_ok=True)
@@ -204,7 +210,7 @@ def run(config: Config, context: Context) -> dict:
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
   train_step = jax.jit(
       steps.make_train_step(parsed.model, loss, optimiser, labels, seed=context.seed,
-                            ema=config.ema),
+                            ema=config.ema, augment=_augment(config, parsed)),
       donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
       compiler_options=layers.compiler_options())
 
@@ -236,7 +242,8 @@ def run(config: Config, context: Context) -> dict:
 
 def initialise_variables(parsed: Parsed, seed: int, mesh) -> dict:
   """Fresh variables, replicated on the mesh, from a seed."""
-  spec = pipeline.batch_spec(parsed.data, 1)
+  # Of a test batch: its maps and its video go together where those of training have other sizes.
+  spec = pipeline.batch_spec(parsed.data, 1, test=True)
 
   def init(key):
     batch = {name: jnp.zeros(s.shape, s.dtype) for name, s in spec.items()}
@@ -247,11 +254,24 @@ def initialise_variables(parsed: Parsed, seed: int, mesh) -> dict:
                  compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(seed))
 
 
+def _augment(config: Config, parsed: Parsed):
+  """What a training does to a batch on the devices; None for nothing."""
+  if not config.drop_joints:
+    return None
+  layout = parsed.data.layout
+
+  def augment(batch, key):
+    keys = jax.random.split(key, batch["label"].shape[0])
+    return corruption.drop_from_batch(batch, layout, config.drop_joints, keys)
+  return augment
+
+
 def _validator(config: Config, parsed: Parsed, context: Context):
   if parsed.validation is None:
     return None
   clips = pipeline.open_part(parsed.data, context.data_dir, parsed.validation.part)
-  view_step = classification.make_view_step(parsed.model, parsed.views)
+  view_step = classification.make_view_step(parsed.model, parsed.views,
+                                            mirror_classes=parsed.data.mirror_classes)
 
   def validate(variables) -> dict:
     scores = classification.evaluate(view_step, variables, clips, parsed.data, parsed.views,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 
 from actionjax import console
 from actionjax.errors import UserError
@@ -21,12 +22,16 @@ class InitFrom:
     exclude: of paths to leave out.
     rename: pairs (pattern, replacement) applied to the source's paths, as `re.sub`, before the
       other patterns; like them, without the collection ("params/", "batch_stats/").
+    pad: of arrays that may be larger here than in the source, along any axis: what the source
+      has stands first, the rest is zero. A convolution that reads further input channels starts
+      as one that does not read them.
     strict: every parameter included must be found in the source.
   """
   source: str
   include: tuple[str, ...] = ()
   exclude: tuple[str, ...] = ()
   rename: tuple[tuple[str, str], ...] = ()
+  pad: tuple[str, ...] = ()
   strict: bool = False
 
 
@@ -36,6 +41,7 @@ class LoadReport:
 
   Attributes:
     loaded: paths taken over.
+    padded: paths taken over into a larger array, with both shapes.
     missing: paths of the model that were asked for and that the source lacks.
     skipped: paths of the source with no taker, excluded or not included.
     mismatched: paths with another shape, with both shapes.
@@ -44,6 +50,7 @@ class LoadReport:
   missing: tuple[str, ...]
   skipped: tuple[str, ...]
   mismatched: tuple[str, ...]
+  padded: tuple[str, ...] = ()
 
   def summary(self) -> str:
     """One line a list, grouped by top-level module."""
@@ -68,7 +75,8 @@ def load_into(variables: Mapping, source: Mapping, config: InitFrom) -> tuple[di
     source: the same, of another model.
 
   Raises:
-    UserError: nothing fits; or `strict` and something that was asked for is missing.
+    UserError: nothing fits; or `strict` and something that was asked for is missing; or a
+      pattern of `pad` that matches no path.
   """
   offered = {}
   for name, leaf in zip(path_names(source), jax.tree.leaves(source)):
@@ -76,29 +84,49 @@ def load_into(variables: Mapping, source: Mapping, config: InitFrom) -> tuple[di
     for pattern, replacement in config.rename:
       path = re.sub(pattern, replacement, path)
     offered[f"{collection}/{path}"] = leaf
-  wanted = lambda name: (
-      (not config.include or any(re.match(p, _inside(name)) for p in config.include))
-      and not any(re.match(p, _inside(name)) for p in config.exclude))
+  wanted = lambda name: ((not config.include or _matches(config.include, name))
+                         and not _matches(config.exclude, name))
   names = path_names(variables)
-  leaves, loaded, missing, mismatched = [], [], [], []
+  for pattern in config.pad:
+    if not any(_matches((pattern,), name) for name in names):
+      raise UserError(f"{config.source}: no parameter of this model matches pad {pattern!r}")
+  leaves, loaded, missing, mismatched, padded, taken = [], [], [], [], [], set()
   for name, leaf in zip(names, jax.tree.leaves(variables)):
-    if not wanted(name):
-      pass
-    elif name not in offered:
+    value = None
+    if wanted(name) and name not in offered:
       missing.append(name)
-    elif offered[name].shape != leaf.shape:
-      mismatched.append(f"{name} {offered[name].shape} for {leaf.shape}")
-    else:
-      leaf = jax.device_put(offered[name].astype(leaf.dtype), leaf.sharding)
-      loaded.append(name)
+    elif wanted(name):
+      value = offered[name].astype(leaf.dtype)
+      shapes = f"{name} {value.shape} for {leaf.shape}"
+      if value.shape == leaf.shape:
+        loaded.append(name)
+      elif _matches(config.pad, name) and _grows(value.shape, leaf.shape):
+        padded.append(shapes)
+        value = jnp.pad(value, [(0, new - old) for old, new in zip(value.shape, leaf.shape)])
+      else:
+        mismatched.append(shapes)
+        value = None
+    if value is not None:
+      leaf = jax.device_put(value, leaf.sharding)
+      taken.add(name)
     leaves.append(leaf)
-  taken = set(loaded)
   report = LoadReport(tuple(loaded), tuple(missing),
-                      tuple(name for name in offered if name not in taken), tuple(mismatched))
+                      tuple(name for name in offered if name not in taken), tuple(mismatched),
+                      tuple(padded))
   console.say(f"initialised from {config.source}: {report.summary()}")
-  if not loaded or (config.strict and (missing or mismatched)):
+  if not taken or (config.strict and (missing or mismatched)):
     raise UserError(f"{config.source} does not fit this model: {report.summary()}")
   return jax.tree.unflatten(jax.tree.structure(variables), leaves), report
+
+
+def _matches(patterns: tuple[str, ...], name: str) -> bool:
+  """Whether a pattern matches a path, without its collection, from the start."""
+  return any(re.match(pattern, _inside(name)) for pattern in patterns)
+
+
+def _grows(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+  """Whether an array of one shape fits into one of the other, axis by axis."""
+  return len(old) == len(new) and all(a <= b for a, b in zip(old, new))
 
 
 def _inside(name: str) -> str:

@@ -100,6 +100,27 @@ def hierarchical(logits, out, batch, params, *, weights: tuple[float | None, ...
   return total, parts
 
 
+def two_stream(logits, out, batch, params, *, rgb: float = 1.0, pose: float = 1.0,
+               label_smoothing: float = 0.0):
+  """RGBPose-SlowFast's objective: each pathway's own cross-entropy, weighted and added.
+
+  CE_rgb + CE_pose (Duan et al., 2022, section 3.4). The fused scores get no loss of their own.
+
+  Args:
+    logits: not read.
+    out: with `stream_logits`, a dict of float[B, N] by "rgb" and "pose".
+    rgb, pose: weights of the two.
+  """
+  del logits, params
+  total, parts = 0.0, {}
+  for stream, weight in (("rgb", rgb), ("pose", pose)):
+    value = masked_mean(_per_clip_cross_entropy(
+        out["stream_logits"][stream], batch, label_smoothing), batch["valid"])
+    total = total + weight * value
+    parts[f"cross_entropy_{stream}"] = value
+  return total, parts
+
+
 def embedding_distance(visual, pose, kind: str):
   """Distance of the two embeddings float[B, D], per clip float[B]. See `vpn`."""
   visual, pose = visual.astype(jnp.float32), pose.astype(jnp.float32)

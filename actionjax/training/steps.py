@@ -14,7 +14,7 @@ def apply_masks(params, masks):
 
 
 def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
-                    ema: float | None) -> Callable:
+                    ema: float | None, augment: Callable | None = None) -> Callable:
   """Builds `train_step(state, batch, scale) -> (state, metrics)`.
 
   Args:
@@ -25,6 +25,7 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
       statistics of batch norms below a frozen path stay as they are.
     seed: of the dropout draws; the key of a step is folded from seed and step alone.
     ema: decay of the averaged parameters, or None.
+    augment: `augment(batch, key) -> batch`, on the devices, before the model sees the batch.
 
   The step's `scale` is a float scalar on the update: the reduce-on-plateau factor, an argument
   because the host decides it.
@@ -33,6 +34,9 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
 
   def train_step(state: TrainState, batch, scale):
     rngs = {"dropout": jax.random.fold_in(root, state.step)}
+    if augment is not None:
+      # Of the same step, and another key than dropout's.
+      batch = augment(batch, jax.random.fold_in(rngs["dropout"], 1))
 
     def forward(params):
       params = jax.tree.map(
@@ -85,10 +89,15 @@ def _keep_frozen_stats(old, new, labels):
 
 
 def make_eval_step(model) -> Callable:
-  """Builds `eval_step(variables, batch) -> probabilities float32[B, num_classes]`."""
+  """Builds `eval_step(variables, batch) -> (probabilities, streams)`.
+
+  Probabilities are float32[B, num_classes]; streams hold those of every pathway that has a
+  classifier of its own (`stream_logits`), by name.
+  """
 
   def eval_step(variables, batch):
-    logits, _ = model.apply(variables, batch, train=False)
-    return jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+    logits, out = model.apply(variables, batch, train=False)
+    return jax.tree.map(lambda x: jax.nn.softmax(x.astype(jnp.float32), axis=-1),
+                        (logits, dict(out.get("stream_logits", {}))))
 
   return eval_step

@@ -1,0 +1,154 @@
+"""Pose-SlowOnly beside the same network in PyTorch.
+
+Forward pass and gradient of one clip's heat maps, float32, batch norm as in training. PyTorch runs
+in both of its memory layouts; the better one counts. The contestants take turns in one process, so
+that whatever else the machine does falls on all of them alike; the table gives medians.
+"""
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from actionjax.models import layers, posec3d
+from actionjax.models.resnet3d import Backbone
+
+SHAPE = (1, 48, 56, 56, 17)  # B, T, H, W, K
+
+
+def run(rounds: int = 5, shape: tuple[int, ...] = SHAPE, **fields) -> list[dict]:
+  """Measures and prints the table.
+
+  Args:
+    rounds: timed turns of each contestant, after one that is not counted (it compiles).
+    shape: of the heat maps.
+    **fields: of the `ResNet3D`, over those of `posec3d.SLOWONLY`.
+
+  Returns:
+    One dict for "forward" and one for "gradient": `pass`, milliseconds a clip by contestant
+    ("ours", and with PyTorch "torch contiguous" and "torch channels last") and `ratio`, ours to
+    PyTorch's best (None without it).
+  """
+  network = {key: value for key, value in (posec3d.SLOWONLY | fields).items() if key != "name"}
+  contestants = {"ours": _ours(network, shape), **_torch(network, shape)}
+  rows = []
+  for which in ("forward", "gradient"):
+    times = {name: [] for name in contestants}
+    for turn in range(rounds + 1):
+      for name, passes in contestants.items():
+        start = time.perf_counter()
+        passes[which]()
+        if turn:
+          times[name].append((time.perf_counter() - start) * 1e3 / shape[0])
+    row = {"pass": which, **{name: statistics.median(taken) for name, taken in times.items()}}
+    best = min((row[name] for name in contestants if name != "ours"), default=None)
+    rows.append(row | {"ratio": row["ours"] / best if best else None})
+  print(table(rows, shape))
+  return rows
+
+
+def table(rows: list[dict], shape: tuple[int, ...]) -> str:
+  """The rows of `run` as text."""
+  device = jax.devices()[0]
+  names = [name for name in rows[0] if name not in ("pass", "ratio")]
+  lines = [f"Pose-SlowOnly, heat maps {'x'.join(map(str, shape))}, float32, ms a clip; "
+           f"{device.device_kind} ({device.platform})",
+           f"{'pass':<10}" + "".join(f"{name:>20}" for name in (*names, "ours/best torch"))]
+  for row in rows:
+    ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+    lines.append(f"{row['pass']:<10}" + "".join(f"{row[name]:>20.1f}" for name in names)
+                 + f"{ratio:>20}")
+  return "\n".join(lines)
+
+
+def _ours(network, shape):
+  """Name of a pass -> function that runs it to its end."""
+  model = Backbone(**network)
+  x = jnp.asarray(np.random.default_rng(0).random(shape, np.float32))
+  variables = jax.jit(lambda: model.init(jax.random.key(0, impl="rbg"), x, train=False),
+                      compiler_options={"xla_backend_optimization_level": 0})()
+
+  def forward(variables, x):
+    (features, _), _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    return features.mean()
+
+  def gradient(variables, x):
+    return jax.grad(lambda params: forward(variables | {"params": params}, x))(variables["params"])
+
+  compiled = {name: jax.jit(function, compiler_options=layers.compiler_options())
+              for name, function in (("forward", forward), ("gradient", gradient))}
+  return {name: (lambda function=function: jax.block_until_ready(function(variables, x)))
+          for name, function in compiled.items()}
+
+
+def _torch(network, shape):
+  """The same for PyTorch in each memory layout; empty without PyTorch, or on other devices."""
+  try:
+    import torch
+  except ImportError:
+    return {}
+  if jax.default_backend() != "cpu":
+    return {}
+  maps = np.moveaxis(np.random.default_rng(0).random(shape, np.float32), -1, 1).copy()
+  found = {}
+  for name, layout in (("torch contiguous", torch.contiguous_format),
+                       ("torch channels last", torch.channels_last_3d)):
+    model = torch_network(network, shape[-1]).to(memory_format=layout)
+    x = torch.tensor(maps).contiguous(memory_format=layout)
+    found[name] = {"forward": lambda model=model, x=x: _torch_forward(model, x),
+                   "gradient": lambda model=model, x=x: _torch_gradient(model, x)}
+  return found
+
+
+def _torch_forward(model, x):
+  import torch
+  with torch.no_grad():
+    return model(x).mean()
+
+
+def _torch_gradient(model, x):
+  model.zero_grad(set_to_none=True)
+  model(x).mean().backward()
+
+
+def torch_network(network: dict, channels: int):
+  """A bottleneck `ResNet3D` in PyTorch, float[B,K,T,H,W] -> [B,C,t,h,w], weights as it draws them.
+
+  Args:
+    network: fields of the `ResNet3D`, as in `posec3d.SLOWONLY`.
+    channels: K.
+  """
+  import torch
+  from torch import nn
+
+  def unit(inputs, outputs, kernel, strides=(1, 1, 1), activate=True):
+    parts = [nn.Conv3d(inputs, outputs, kernel, strides, tuple(k // 2 for k in kernel),
+                       bias=False), nn.BatchNorm3d(outputs)]
+    return nn.Sequential(*parts, *([nn.ReLU(inplace=True)] if activate else []))
+
+  class Bottleneck(nn.Module):
+    def __init__(self, inputs, width, temporal, strides):
+      super().__init__()
+      self.branch = nn.Sequential(
+          unit(inputs, width, (3 if temporal else 1, 1, 1)),
+          unit(width, width, (1, 3, 3), strides),
+          unit(width, 4 * width, (1, 1, 1), activate=False))
+      self.shortcut = (nn.Identity() if inputs == 4 * width and max(strides) == 1 else
+                       unit(inputs, 4 * width, (1, 1, 1), strides, activate=False))
+
+    def forward(self, x):
+      return torch.relu(self.branch(x) + self.shortcut(x))
+
+  width = network["width"]
+  parts = [unit(channels, width, (1, 7, 7), network["stem_strides"]),
+           nn.MaxPool3d((1, 3, 3), network["stem_pool_strides"], (0, 1, 1))]
+  inputs = width
+  for stage, size in enumerate(network["stage_sizes"]):
+    space = network["spatial_strides"][stage]
+    for block in range(size):
+      strides = (network["temporal_strides"][stage], space, space) if not block else (1, 1, 1)
+      parts.append(Bottleneck(inputs, width * 2**stage, network["kernels"][stage] == "3x1x1",
+                              strides))
+      inputs = 4 * width * 2**stage
+  return nn.Sequential(*parts)
