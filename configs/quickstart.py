@@ -2,7 +2,8 @@
 
   python -m actionjax.main --config=configs/quickstart.py
 
-Arguments: pose=none for the backbone alone, tiny for the few seconds' worth that tests use.
+Arguments: pose=none for the backbone alone; share=S for that part of the epochs; tiny for the few
+seconds' worth that tests use.
 """
 from ml_collections import ConfigDict, config_dict
 
@@ -11,7 +12,7 @@ from actionjax import configuration
 
 def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
-  args = configuration.arguments(arg, tiny=False, pose="gcn")
+  args = configuration.arguments(arg, tiny=False, pose="gcn", share=1.0)
   config = ConfigDict()
   config.name = "quickstart"
   config.seed = 0
@@ -31,7 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
       temporal_strides=(1, 2, 1)))
   config.log_every = 4 if args.tiny else 20
   config.checkpoint_every = 8 if args.tiny else 200
-  epochs = (2.0, 2.0) if args.tiny else (8.0, 24.0)
+  epochs = (2.0, 2.0) if args.tiny else (4.0 * args.share, 24.0 * args.share)
   optim = dict(name="adamw", learning_rate=2e-3, schedule="cosine", warmup=0.1,
                weight_decay=0.02, clip_norm=5.0)
   config.steps = (

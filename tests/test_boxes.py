@@ -9,7 +9,7 @@ def window(width, height, stored_width, stored_height):
   return boxes.StoredWindow(0, 0, width, height, stored_width, stored_height)
 
 
-@pytest.mark.parametrize("factor", [2, 4, 8, 3, 6])
+@pytest.mark.parametrize("factor", [2, 4, 8, 3, 5, 6, 12])
 def test_a_reduced_frame_is_the_mean_of_blocks(factor):
   frame = np.random.default_rng(0).integers(0, 256, (30 * factor, 40 * factor, 3), np.uint8)
   found = window(40 * factor, 30 * factor, 40, 30).cut(frame)

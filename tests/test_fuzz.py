@@ -93,7 +93,7 @@ _MISDEEDS = {
     b"loop": lambda: list(iter(int, 1)),
     b"large": lambda: _swallowed(lambda: bytearray(2**31)),
     b"passwd": lambda: open("/etc/passwd").close(),
-    b"write": lambda: open("left", "w").close(),
+    b"write": lambda: open(os.devnull, "w").close(),
     b"system": lambda: os.system("true"),
     b"crash": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     b"wrong": lambda: _check(False),

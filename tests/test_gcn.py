@@ -487,7 +487,7 @@ def test_stgcn_from_both_names(quick_compilation, tmp_path, monkeypatch):
   given = str(tmp_path / "file.pth"), str(tmp_path / "model")
   with pytest.raises(UserError, match="17 joints, layout openpose_18"):
     conversion.convert("torch_gcn", *given, layout="openpose_18")
-  with pytest.raises(UserError, match="layout: for torch_gcn only"):
+  with pytest.raises(UserError, match="layout: for torch_gcn, torch_posec3d only"):
     conversion.convert("torch_i3d", *given, layout="coco_17")
   assert conversion.convert("torch_gcn", *given)["network"] == found.model
   variables, _ = checkpoint.load_model(checkpoint.find_model(tmp_path / "model"))

@@ -89,10 +89,15 @@ class StoredWindow:
     # A mean of means is a mean, and OpenCV takes those of two by two pixels in a fraction of the
     # time that others need, which was more than half of preparing large videos.
     rows, columns = part.shape[:2]
-    while rows >= 2 * self.height and columns >= 2 * self.width and not (rows % 2 or columns % 2):
+    while _halves(rows, self.height) and _halves(columns, self.width):
       rows, columns = rows // 2, columns // 2
       part = cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA)
     return cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_AREA)
+
+
+def _halves(length: int, target: int) -> bool:
+  """Whether a side can be halved on its way to another; blocks of an odd size must stay whole."""
+  return length >= 2 * target and length % 2 == 0 and (length % target or length // target % 2 == 0)
 
 
 def clip_window(boxes: np.ndarray | None, width: int, height: int, grow: float = 0.3,
