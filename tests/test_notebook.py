@@ -1,4 +1,7 @@
-"""The notebook, executed whole with the real quickstart: also the quickstart's own test."""
+"""The notebook, every cell of it, with the quickstart in a third of its epochs.
+
+ACTIONJAX_TEST_WHOLE=1 takes all epochs, and asserts what they reach.
+"""
 import json
 import os
 
@@ -16,6 +19,9 @@ from tests.conftest import ROOT  # noqa: E402
 def test_notebook_trains_and_draws(tmp_path, monkeypatch):
   monkeypatch.setenv("ACTIONJAX_DATA", str(tmp_path / "data"))
   monkeypatch.setenv("ACTIONJAX_NOTEBOOK_WORKDIR", str(tmp_path / "run"))
+  whole = os.environ.get("ACTIONJAX_TEST_WHOLE") == "1"
+  monkeypatch.setenv("ACTIONJAX_NOTEBOOK_CONFIG",
+                     "configs/quickstart.py" + ("" if whole else ":share=0.34"))
   notebook = nbformat.read(ROOT / "colabs" / "quickstart.ipynb", as_version=4)
   nbclient.NotebookClient(notebook, timeout=1200, kernel_name="python3",
                           resources={"metadata": {"path": str(ROOT)}}).execute(
@@ -26,6 +32,9 @@ def test_notebook_trains_and_draws(tmp_path, monkeypatch):
 
   found = json.loads((tmp_path / "run" / "metrics.json").read_text())
   assert found["test"]["clips"] == 216 and found["test"]["unreadable"] == 0
+  assert found["test"]["top1"] >= 0.2  # a twelfth by chance
+  if not whole:
+    return
   # Other processors round otherwise, and one seed's accuracy moves by a few clips with it: the
   # bounds are what chance and a broken part cannot reach; RESULTS.md has what was measured.
   assert found["test"]["top1"] >= 0.85

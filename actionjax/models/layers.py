@@ -129,6 +129,8 @@ def _decomposed(x, kernel, strides, padding):
     return x @ kernel[0, 0, 0]
   if plain[0]:
     return _spatial(x, kernel[0], strides[1:], padding[1:])
+  if plain[1] and plain[2] and strides[0] == 1 and 2 * kernel.shape[-1] <= x.shape[-1]:
+    return _temporal(x, kernel[:, 0, 0], padding[0])
   if plain[1] and plain[2]:
     # A 2D convolution over (time, position).
     b, t, h, w, c = x.shape
@@ -150,6 +152,25 @@ def _spatial(x, kernel, strides, padding):
   return y.reshape(b, t, *y.shape[1:])
 
 
+def _temporal(x, kernel, padding):
+  """[B,T,H,W,I] with a kernel [t,I,O], O much smaller than I, as in bottlenecks: one matrix product
+  for all taps, whose results are shifted in time and added. XLA transposes the input for the
+  gradient of a convolution, and into these copies it fuses all that made the input, residual sums
+  and batch norms included."""
+  taps, inputs, outputs = kernel.shape
+  y = x @ jnp.moveaxis(kernel, 0, 1).reshape(inputs, taps * outputs)
+  return _added([y[..., tap * outputs:(tap + 1) * outputs] for tap in range(taps)], padding)
+
+
+def _added(parts, padding):
+  """The sum of what each temporal tap makes of every frame: output frame t is made of input frame
+  t + tap - low."""
+  low, high = padding
+  last = len(parts) - 1
+  return sum(_pad(part, ((low - tap, high - (last - tap)), (0, 0), (0, 0)))
+             for tap, part in enumerate(parts))
+
+
 def _time_slices(x, width, stride, padding):
   """The `width` shifted views of a clip that a temporal kernel's taps read."""
   x = _pad(x, (padding, (0, 0), (0, 0)))
@@ -161,14 +182,7 @@ def _time_slices(x, width, stride, padding):
 def _output_taps(x, kernel, strides, padding):
   """Temporal stride 1: convolves every frame with each temporal tap, then adds the
   results shifted in time, so that the input is never copied."""
-  taps = kernel.shape[0]
-  total = 0
-  for tap in range(taps):
-    y = _spatial(x, kernel[tap], strides[1:], padding[1:])
-    # Output frame t reads input frame t + tap - low.
-    y = _pad(y, ((padding[0][0] - tap, padding[0][1] - (taps - 1 - tap)), (0, 0), (0, 0)))
-    total = total + y
-  return total
+  return _added([_spatial(x, tap, strides[1:], padding[1:]) for tap in kernel], padding[0])
 
 
 def _input_taps(x, kernel, strides, padding):
