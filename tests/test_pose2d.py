@@ -332,6 +332,12 @@ def test_batches_depend_on_seed_and_step_alone(prepared):
   spec = pipeline.batch_spec(config, 4)
   for key, value in spec.items():
     assert (batches[0][key].shape, batches[0][key].dtype) == (value.shape, value.dtype), key
+  # The host sends coordinates: 48 frames of two skeletons, not 48 maps of 64x64 for each joint.
+  c = config.pose2d
+  joints = c.persons * c.num_frames * config.layout.num_joints
+  sent = sum(value.nbytes for value in batches[0].values())
+  coordinates = 4 * joints * (2 + 1) * np.dtype(np.float32).itemsize
+  assert coordinates <= sent <= coordinates + 4 * 24  # labels and the clips' numbers
   _same(train(2, step=4), batches[4:])
   _same(train(6, dataclasses.replace(config, threads=3)), batches)
   assert not np.array_equal(train(1, seed=4)[0]["pose2d"], batches[0]["pose2d"])
