@@ -67,6 +67,7 @@ def _config(root, source="converted", **model):
                              views=dict(temporal=3, flips=True))))))
 
 
+@pytest.mark.slow
 def test_the_scores_are_those_of_the_released_test_pipeline(place, tmp_path):
   config = _config(place)
   metrics = recipe.run(config, tmp_path / "run")["test"]

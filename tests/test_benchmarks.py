@@ -10,6 +10,7 @@ from actionjax.models import posec3d
 from actionjax.report import summary
 
 
+@pytest.mark.slow
 def test_timings_of_every_training_step(tiny_data_dir):
   config = configuration.load("configs/quickstart.py:tiny")
   config.unlock()
@@ -37,6 +38,7 @@ def test_summary_counts_parameters_and_shapes():
   assert isinstance(parsed.model, nn.Module)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_slowonly_is_the_same_network_in_pytorch(capsys):
   torch = pytest.importorskip("torch")
@@ -54,6 +56,7 @@ def test_slowonly_is_the_same_network_in_pytorch(capsys):
   assert "ours/best torch" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_persons_cost_a_graph_network_alone(capsys):
   network = {**posec3d.SLOWONLY_NARROW, "stage_sizes": (1, 1, 1), "width": 8}

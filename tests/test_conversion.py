@@ -11,6 +11,7 @@ from actionjax.training import checkpoint, initialise
 from tests import test_i3d
 
 
+@pytest.mark.slow
 def test_converted_weights_start_a_training(tmp_path, monkeypatch):
   state = {name: test_i3d._generated(name, shape)
            for name, shape in test_i3d._torch_names().items()}

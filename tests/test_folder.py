@@ -736,6 +736,7 @@ def own_config(data, name="folder:mine", **changes):
   return config
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_on_an_own_folder(tmp_path, quick_compilation):
   raw = raw_own.folder(tmp_path / "raw", clips=5)
   (raw / "wave/4.mp4").write_bytes(b"broken")

@@ -78,6 +78,7 @@ def test_loss_is_the_weighted_sum_of_the_levels(network):
                         superclasses=SUPERCLASSES)
 
 
+@pytest.mark.slow
 def test_level_gradients_are_those_of_the_parts(network):
   model, variables, batch = network
   layer = "backbone/stage1/block0/conv2/conv/kernel"

@@ -91,6 +91,7 @@ def test_scores_may_be_ignored_but_missing_joints_stay_missing():
   assert not _draw(points, score, use_scores=False)[..., 4].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["joint", "limb"])
 def test_lost_joints_leave_neither_marks_nor_nans(kind):
   points, score = _skeletons(2)

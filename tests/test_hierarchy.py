@@ -309,6 +309,7 @@ def test_benchmark_finds_the_same_as_numpy(capsys):
   assert "120 classes, 3 restarts" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_classes", "counts"), [(10, (2, 5)), (27, (3, 9)),
                                                      (120, (4, 12, 40)), (7, (3,))])
 def test_picture_names_every_class(tmp_path, num_classes, counts):

@@ -231,6 +231,7 @@ def test_reading_a_checkpoint(tmp_path):
     torch_layout.read_torch(str(tmp_path / "none.pth"))
 
 
+@pytest.mark.slow
 def test_numbers_of_the_pytorch_port():
   folder = _fixtures()
   shapes = json.loads((folder / "i3d_inception_v1.state_dict.json").read_text())

@@ -96,6 +96,7 @@ def test_test_views_by_hand(test_resize):
   np.testing.assert_array_equal(score[0, 0], [1, 1, 1] + [0] * 14)
 
 
+@pytest.mark.slow
 def test_the_mirrored_view_is_the_reversed_map():
   config = dataclasses.replace(SMALL, num_frames=5)
   record = _record(_walk(2, 7), np.random.default_rng(1).uniform(0.3, 1, (2, 7, 17)))

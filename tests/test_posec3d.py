@@ -93,6 +93,7 @@ def test_other_backbones_keep_every_frame(backbone, last, shape):
   assert logits.shape == (1, 5) and out[last].shape == out["feature_map"].shape == (1, *shape)
 
 
+@pytest.mark.slow
 def test_the_model_draws_before_it_looks():
   batch = _batch(frames=4, size=16)
   model = posec3d.Model(5, "coco_17", POSE, dict(size=(16, 16), kind="both"))
@@ -120,6 +121,7 @@ def test_maps_at_test_may_be_larger():
     model.check_pixels((24, 32), (24, 32))
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_in_a_few_steps():
   batch, labels = _batch(frames=4, size=16), jnp.array([0, 1])
   model = posec3d.Model(2, "coco_17", {**POSE, "zero_init": True}, dict(size=(16, 16)), dropout=0)
@@ -178,6 +180,7 @@ def test_transposed_convolution_against_its_definition():
     np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_merged_streams_start_as_their_late_fusion(capsys):
   batch = _batch()
   rgb, pose = hac.Model(5, RGB), posec3d.Model(5, "coco_17", POSE, SMALL["maps"])
@@ -273,6 +276,7 @@ def test_numbers_of_pose_slowonly():
   _agree(features.mean((1, 2, 3)) @ dense["kernel"] + dense["bias"], known["logits"])
 
 
+@pytest.mark.slow
 def test_numbers_of_rgbpose_conv3d():
   state, known = _fixture("rgbpose_conv3d_r50")
   found = import_posec3d(state)

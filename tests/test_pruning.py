@@ -170,6 +170,7 @@ def _reference(values, alive, fraction, scope):
   return alive
 
 
+@pytest.mark.slow
 @hypothesis.given(widths=st.lists(st.integers(1, 24), min_size=1, max_size=4),
                   fraction=st.floats(0.02, 0.95), scope=st.sampled_from(masks.SCOPES),
                   levels=st.integers(1, 50), seed=st.integers(0, 999))
@@ -296,6 +297,7 @@ def _trainer(model, variables, alive, name, ema=0.9):
   return state.replace(masks=alive), step
 
 
+@pytest.mark.slow
 def test_dead_filters_stay_exactly_zero_in_training():
   model = _hac()
   variables = _fill(_shapes(model, _hac_batch()))
@@ -317,6 +319,7 @@ def test_dead_filters_stay_exactly_zero_in_training():
                                              )[kept].any(), path
 
 
+@pytest.mark.slow
 def test_the_compacted_network_trains_like_the_masked_one():
   model, batch = _hac(), _hac_batch()
   variables = _fill(_shapes(model, batch))
@@ -356,6 +359,7 @@ def _check_compact(model, section, variables, alive, x, atol=1e-5):
   return config, smaller
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields,scope", [
     (dict(depth=18, width=8), "by_layers"),
     (BASIC | dict(project=True), "altogether"),
@@ -417,6 +421,7 @@ def test_a_stage_without_projection_carries_the_stems_channels():
   assert _flat(smaller["params"])["stage1/block0/conv1/conv/kernel"].shape[-2] == 4
 
 
+@pytest.mark.slow
 @hypothesis.given(data=st.data())
 @hypothesis.settings(max_examples=3, deadline=None, derandomize=True)
 def test_any_masks_compact_exactly(data):
@@ -480,6 +485,7 @@ def test_two_backbones_are_told_apart_by_name():
     compact.compact(dict(name="both", a=section, b=section), {"params": params}, alive)
 
 
+@pytest.mark.slow
 def test_flops_and_parameters_after_four_passes():
   fields = dict(block="bottleneck", stage_sizes=(1, 1, 1, 1), width=16)
   model = ResNet3D(**fields)
@@ -538,6 +544,7 @@ def pruned():
   return model, variables | {"params": masks.apply_masks(variables["params"], alive)}, alive
 
 
+@pytest.mark.slow
 def test_a_compacted_checkpoint_loads_trains_and_initialises(pruned, tmp_path):
   model, variables, alive = pruned
   checkpoint.save_model(tmp_path / "model", variables, _description(HAC))
@@ -574,6 +581,7 @@ def test_a_compacted_checkpoint_loads_trains_and_initialises(pruned, tmp_path):
     compact.compact_checkpoint(tmp_path / "model", tmp_path / "small")
 
 
+@pytest.mark.slow
 def test_a_trainings_own_checkpoint_brings_masks_and_averages(pruned, tmp_path):
   model, variables, alive = pruned
   state, step = _trainer(model, variables, alive, "adamw")
@@ -600,6 +608,7 @@ def test_a_checkpoint_without_a_resnet_is_refused(tmp_path):
   assert not (tmp_path / "small").exists()
 
 
+@pytest.mark.slow
 def test_the_benchmark_compares_equal_networks(capsys):
   found = benchmark.run(rounds=1, shape=(1, 2, 16, 16, 3), **BOTTLENECK | dict(width=12))
   assert found["masked"]["difference"] < 1e-4

@@ -174,6 +174,7 @@ def _digest(state):
   return states.digest(jax.device_get(state.variables()))
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_bits(tmp_path):
   whole, _ = _fit(tmp_path / "whole", total_steps=7, checkpoint_every=2)
   for length in (3, 5, 7):  # each goes on where the one before ended

@@ -88,6 +88,7 @@ def _feature_map(size=3, channels=6):
   return np.random.default_rng(3).normal(size=(size, *GRID, channels)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_attention_starts_equal():
   _, variables, forward = _default()
   batch = _batch()
