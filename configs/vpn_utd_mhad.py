@@ -6,8 +6,8 @@
 
 Arguments: cpu; pose=gcn|lstm|none (none: the plain backbone, trained as long); pose_first=false
 leaves out the pose network's own training; backbone_first=true trains the backbone alone for the
-first third of the epochs; attention=both|spatial|temporal|none; embedding=thesis|none;
-coupler=false; seed=N.
+first third of the epochs; backbone=resnet3d|i3d (i3d: Inception-v1, the thesis'); attention=both|
+spatial|temporal|none; embedding=thesis|none; coupler=false; epochs=N of the joint training; seed=N.
 
 The thesis fine-tunes a backbone from Kinetics, then trains it with a fresh pose network
 (Algorithm 3); in its other systems the pose network comes from a training on poses alone
@@ -18,13 +18,14 @@ which the attention would be needed.
 from ml_collections import ConfigDict, config_dict
 
 from actionjax import configuration
+from actionjax.errors import UserError
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(arg, cpu=False, pose="gcn", pose_first=True,
-                                 backbone_first=False, attention="both", embedding="thesis",
-                                 coupler=True, seed=0)
+                                 backbone_first=False, backbone="resnet3d", attention="both",
+                                 embedding="thesis", coupler=True, epochs=0.0, seed=0)
   config = ConfigDict()
   config.name = "vpn_utd_mhad"
   config.seed = args.seed
@@ -44,11 +45,15 @@ def get_config(arg: str = "") -> ConfigDict:
                   stem_pool=(), spatial_strides=(1, 2, 2, 1), temporal_strides=(1, 2, 2, 1))
   backbone |= (dict(stage_sizes=(1, 1, 1, 1), width=16) if args.cpu else
                dict(stage_sizes=(2, 2, 2, 2), width=64, stem_strides=(2, 2, 2)))
+  if args.backbone == "i3d":
+    backbone = dict(name="i3d", bn_momentum=0.9)
+  elif args.backbone != "resnet3d":
+    raise UserError(f"config argument backbone={args.backbone} is neither resnet3d nor i3d")
   common = dict(name="vpn", dropout=0.3, dtype="float32" if args.cpu else "bfloat16",
                 backbone=backbone)
   pose = {"gcn": dict(name="gcn", shared=True), "lstm": dict(name="lstm", units=128),
           "none": dict(name="none")}[args.pose]
-  epochs = 72.0 if args.cpu else 150.0
+  epochs = args.epochs or (72.0 if args.cpu else 150.0)
   alone = epochs / 3 if args.backbone_first else 0.0
   optim = dict(name="adamw", learning_rate=1e-3, schedule="cosine", warmup=0.1,
                weight_decay=0.02, clip_norm=5.0)

@@ -38,7 +38,7 @@ ARGUMENTS = {
                    "attention=none,embedding=none", "pose=lstm", "pose=none", "coupler=false",
                    "released"),
     "vpn_utd_mhad": ("", "cpu", "cpu,pose=lstm", "cpu,pose=none", "cpu,pose_first=false",
-                     "cpu,backbone_first=true",
+                     "cpu,backbone_first=true", "cpu,pose=none,backbone=i3d,epochs=20",
                      "cpu,attention=spatial", "cpu,attention=temporal", "cpu,attention=none",
                      "cpu,embedding=none", "cpu,coupler=false", "seed=1"),
 }
