@@ -114,6 +114,7 @@ def malicious(marker):
   yield "numpy.testing._private.utils.runstring", (
       b"cnumpy.testing._private.utils\nrunstring\n(S'1'\n}tR.")
   yield "to build an object .INST.|os.system to build", f"(S'{command}'\nios\nsystem\n.".encode()
+  yield r"asks for os\\x00.system to build", b"(S'a'\nios\x00\nsystem\n."
   yield r"asks.*\(OBJ\)|os.system", f"(cos\nsystem\nS'{command}'\no.".encode()
   yield r"asks to build an object \(NEWOBJ\)", b"\x80\x02cnumpy\ndtype\n)\x81."
   yield r"calls a str", b"S'print'\n(tR."
@@ -143,6 +144,7 @@ def test_malicious_pickles_are_refused_by_name_and_nothing_runs(tmp_path):
     with pytest.raises(RawDataError, match=name) as error:
       plain_pickle.load(path)
     assert str(path) in str(error.value) and "nothing in it was run" in str(error.value)
+    assert str(error.value).isprintable()
     assert not marker.exists()
     with pytest.raises(RawDataError, match=name):
       raw_own.prepare("annotations:bad", path, tmp_path / "data")

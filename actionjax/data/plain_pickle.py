@@ -121,7 +121,7 @@ class _Machine:
       elif name not in ("PROTO", "FRAME"):
         step = getattr(self, f"_do_{name.lower()}", None)
         if step is None:
-          asks = f" for {'.'.join(str(argument).split())}" if name == "INST" else ""
+          asks = f" for {shown('.'.join(str(argument).split()))}" if name == "INST" else ""
           raise self._refuse(f"asks{asks} to build an object ({name})")
         step(argument)
     raise ValueError("it has no end")
