@@ -45,9 +45,9 @@ def get_config(arg: str = "") -> ConfigDict:
   config.ema = 0.995
   config.steps = (
       ConfigDict(dict(
-          kind="train", name="network", epochs=args.epochs or (60.0 if args.cpu else 120.0),
+          kind="train", name="network", epochs=args.epochs or (100.0 if args.cpu else 120.0),
           model=dict(name="posec3d", backbone=recipe.backbone(network), maps=maps,
-                     dtype="float32" if args.cpu else "bfloat16"),
+                     dropout=0.2 if args.cpu else 0.5, dtype="float32" if args.cpu else "bfloat16"),
           loss=dict(name="cross_entropy", label_smoothing=0.1),
           optim=dict(name="adamw", learning_rate=2e-3, schedule="cosine", warmup=0.1,
                      weight_decay=0.05, clip_norm=5.0))),
