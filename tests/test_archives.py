@@ -1,6 +1,7 @@
 """Files in zip archives: names that lead out, and members that unpack to more than there is."""
 import json
 import re
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -100,6 +101,22 @@ def test_a_dictionary_of_gigabytes_is_refused(tmp_path):
   for function in every_way(only(path)):
     with pytest.raises(RawDataError, match="asks for a dictionary of 2147483648 bytes"):
       function()
+
+
+def test_a_member_larger_than_its_archive_is_refused(tmp_path):
+  path = tmp_path / "a.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("x", b"0" * 100)
+  data = bytearray(path.read_bytes())
+  entry = data.index(b"PK\x01\x02")
+  data[entry + 20:entry + 24] = (2**30).to_bytes(4, "little")  # packed bytes, in the directory
+  path.write_bytes(data)
+  tracemalloc.start()
+  for function in every_way(only(path)):
+    with pytest.raises(RawDataError, match=f"claims {2**30} packed bytes of an archive of "):
+      function()
+  assert tracemalloc.get_traced_memory()[1] < 2**22
+  tracemalloc.stop()
 
 
 def test_copies_are_written_piece_by_piece(tmp_path):

@@ -55,6 +55,9 @@ class Source:
     member, most = archive.getinfo(self.name), plain_npz.most_unpacked(status.st_size)
     if member.file_size > most:
       raise ValueError(f"it unpacks to {self.size} bytes, out of an archive of {status.st_size}")
+    if member.compress_size > status.st_size:  # which zipfile would set aside before it reads
+      raise ValueError(f"it claims {member.compress_size} packed bytes of an archive of "
+                       f"{status.st_size}")
     if member.compress_type == zipfile.ZIP_LZMA:
       _check_dictionary(self.archive, member, most)
     return archive.open(member)
