@@ -1,4 +1,4 @@
-"""The notebook, every cell of it, with the quickstart in a third of its epochs.
+"""The notebook, every cell of it, with the quickstart in three tenths of its epochs.
 
 ACTIONJAX_TEST_WHOLE=1 takes all epochs, and asserts what they reach.
 """
@@ -21,7 +21,7 @@ def test_notebook_trains_and_draws(tmp_path, monkeypatch):
   monkeypatch.setenv("ACTIONJAX_NOTEBOOK_WORKDIR", str(tmp_path / "run"))
   whole = os.environ.get("ACTIONJAX_TEST_WHOLE") == "1"
   monkeypatch.setenv("ACTIONJAX_NOTEBOOK_CONFIG",
-                     "configs/quickstart.py" + ("" if whole else ":share=0.34"))
+                     "configs/quickstart.py" + ("" if whole else ":share=0.3"))
   notebook = nbformat.read(ROOT / "colabs" / "quickstart.ipynb", as_version=4)
   nbclient.NotebookClient(notebook, timeout=1200, kernel_name="python3",
                           resources={"metadata": {"path": str(ROOT)}}).execute(
