@@ -27,7 +27,7 @@ setup(
         "chex>=0.1.90",
         "absl-py>=2.1",
         "ml_collections>=1.0",
-        "av>=14",
+        "av>=18",
         "opencv-python-headless>=4.10",
         "scipy>=1.14",
         "matplotlib>=3.9",

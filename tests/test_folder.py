@@ -1,6 +1,7 @@
 """Videos in folders or tables: what is stored, what is refused, and a training on the result."""
 import csv
 import errno
+import itertools
 import json
 import os
 import pathlib
@@ -65,6 +66,33 @@ def test_codecs(tmp_path, extension, codec, pixels):
       np.testing.assert_allclose(left, (200, 20, 20), atol=tolerance)
       np.testing.assert_allclose(right, (20, 200, 20), atol=tolerance)
   assert videos.scan(path) == stored.facts
+
+
+@pytest.mark.parametrize("codec, pixels, apart", [("ffv1", "bgr0", 1.5), ("ffv1", "yuv420p", 2)])
+@pytest.mark.parametrize("size", [(60, 80), (48, 107)])
+def test_reduced_frames_are_the_means_of_their_pixels(tmp_path, codec, pixels, apart, size):
+  rng = np.random.default_rng(0)
+  ramps = 60 + 120 * np.stack(np.meshgrid(np.linspace(0, 1, 320), np.linspace(0, 1, 240)), -1)
+  image = np.concatenate([ramps, np.full((240, 320, 1), 100)], -1)
+  # Noise of single pixels, which taking every fourth pixel would keep.
+  image = (image + 40 * rng.choice([-1, 1], (240, 320, 1))).astype(np.uint8)
+  with av.open(str(tmp_path / "a.mkv"), "w") as container:
+    stream = container.add_stream(codec, rate=10)
+    stream.width, stream.height, stream.pix_fmt = 320, 240, pixels
+    container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+    container.mux(stream.encode())
+  height, width = size
+  stored = videos.read(tmp_path / "a.mkv",
+                       lambda *_: boxes.StoredWindow(0, 0, 320, 240, width, height), 9)
+  found = records.decode_frame(stored.frames[0]).astype(float)
+  edges = [np.linspace(0, n, m + 1).round().astype(int) for n, m in zip((240, 320), size)]
+  expected = np.array([[image[a:b, c:d].mean((0, 1)) for c, d in itertools.pairwise(edges[1])]
+                       for a, b in itertools.pairwise(edges[0])])
+  assert found.shape == (*size, 3)
+  # Blocks of whole pixels are not exactly those of a size that does not divide.
+  even = 240 % height == 320 % width == 0
+  assert np.abs(found - expected).mean() < (2 * apart if even else 4 * apart)
+  np.testing.assert_allclose(found.mean((0, 1)), expected.mean((0, 1)), atol=apart / 2)
 
 
 def test_long_videos_are_thinned_evenly(tmp_path):

@@ -24,8 +24,8 @@ MEGABYTE = 2**20
 MOST_GROWTH = 300
 _RATE, _LOOP = 30, 10  # frames a second, seconds
 # Functions that the time of encoding clips is divided by, and what they do.
-_PARTS = {("videos.py", "_decode"): "decoding", ("videos.py", "_upright"): "conversion to RGB",
-          ("boxes.py", "cut"): "resizing", ("records.py", "encode_jpeg"): "JPEG encoding"}
+_PARTS = {("videos.py", "_decode"): "decoding", ("videos.py", "_cut"): "reduction and colours",
+          ("records.py", "encode_jpeg"): "JPEG encoding"}
 
 
 def run(clips: int = 300, seconds: float = 3600, size=(1920, 1080), length: float = 3) -> dict:
