@@ -101,6 +101,7 @@ def test_the_scores_are_those_of_the_released_test_pipeline(place, tmp_path):
   assert recipe.run(config, tmp_path / "run")["test"] == metrics  # done already
 
 
+@pytest.mark.slow
 def test_a_clip_as_arrays_gets_the_same_answer(place, tmp_path):
   recipe.run(_config(place), tmp_path / "run")
   model = actionjax.load(tmp_path / "run")
@@ -128,6 +129,7 @@ def test_a_clip_as_arrays_gets_the_same_answer(place, tmp_path):
     model(arrays)
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_fit_are_named(place, tmp_path):
   other = {**BACKBONE, "temporal_strides": (1, 1, 1)}
   for name, model, message in (

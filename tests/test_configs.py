@@ -61,6 +61,8 @@ def annotated(tmp_path_factory):
   return str(root)
 
 
+LARGE = ("rgbpose", "hac_ntu")  # networks of hundreds of operations, each traced for seconds
+
 _logits = {}  # of equal models in several configs, which are evaluated once
 
 
@@ -80,7 +82,8 @@ def _check(model, data, num_classes):
 
 
 @pytest.mark.parametrize("name, argument", [
-    (name, argument) for name, arguments in ARGUMENTS.items() for argument in arguments])
+    pytest.param(name, argument, marks=pytest.mark.slow if name.startswith(LARGE) else ())
+    for name, arguments in ARGUMENTS.items() for argument in arguments])
 def test_config_is_built_and_shape_evaluated(name, argument, annotated):
   config = configuration.load(f"configs/{name}.py:{argument}")
   config.data_dir = annotated

@@ -234,6 +234,7 @@ def _check_network(module, state, stored, x):
   return found
 
 
+@pytest.mark.slow
 def test_stgcnpp_is_the_torch_network(quick_compilation):
   state, stored = _fixture("stgcnpp_ntu")
   np.testing.assert_allclose(graphs.spatial(V2), stored["adjacency"], atol=1e-6)
@@ -244,6 +245,7 @@ def test_stgcnpp_is_the_torch_network(quick_compilation):
   assert _count(found.variables["params"]["backbone"]) == sum(state[n].size for n in learnt)
 
 
+@pytest.mark.slow
 def test_msg3d_is_the_torch_network(quick_compilation):
   state, stored = _fixture("msg3d_ntu")
   np.testing.assert_array_equal(graphs.binary(V2), stored["adjacency"])
@@ -395,6 +397,7 @@ def test_persons_are_averaged(quick_compilation):
   np.testing.assert_allclose(swapped, logits, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_small_stgcnpp_learns_in_a_few_steps(quick_compilation):
   model = stgcn.Model(2, "kinect_v1_20", block_dropout=0.1, dropout=0.1, **SMALL)
   batch = {**_batch(V1, clips=4, persons=1), "label": jnp.array([0, 1, 0, 1])}

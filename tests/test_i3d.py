@@ -79,6 +79,7 @@ def test_mistakes_are_named(fields, word):
     _shapes(I3D(**fields), (1, 8, 32, 32, 3))
 
 
+@pytest.mark.slow
 def test_a_small_i3d_learns_in_a_few_steps():
   x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, 4, 16, 16, 3)), jnp.float32)
   labels = jnp.array([0, 1, 0, 1])

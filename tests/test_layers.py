@@ -215,6 +215,7 @@ def test_factorised_unit_has_two_kernels_and_the_whole_units_shape():
   assert y.shape == (1, 2, 3, 3, 8)
 
 
+@pytest.mark.slow
 def test_convolution_benchmark_reports_every_kernel_and_the_sum(capsys):
   rows = convolutions.run(rounds=1, shape=(1, 2, 4, 4))
   assert [row["kernel"] for row in rows] == [k[0] for k in convolutions.KERNELS] + ["sum"]

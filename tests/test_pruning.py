@@ -436,6 +436,7 @@ def test_any_masks_compact_exactly(data):
   _check_compact(model, dict(name="resnet3d", **fields), variables, alive, _clip(size=8))
 
 
+@pytest.mark.slow
 def test_a_compacted_network_can_be_pruned_and_compacted_again():
   fields = BOTTLENECK | dict(stage_sizes=(1, 1))
   _, variables = _resnet(**fields)

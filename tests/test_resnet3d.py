@@ -105,6 +105,7 @@ def test_zero_init_starts_every_block_as_its_shortcut():
   np.testing.assert_allclose(endpoints["stage1"], pooled, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_updates_statistics_and_bfloat16_keeps_float32_parameters():
   x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 2, 16, 16, 3)), jnp.float32)
   model = ResNet3D(**SMALL, kernels="factorised", dtype=jnp.bfloat16)

@@ -75,6 +75,7 @@ def _scores(workdir, step):
   return scores.load(path)[0].probabilities
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_skeletons_without_the_joints(finished, runs, tiny_data_dir):
   _, workdir, _ = finished
   variables, description = checkpoint.load_model(checkpoint.find_model(runs["cnn"]))
@@ -96,6 +97,7 @@ def test_scores_are_those_of_skeletons_without_the_joints(finished, runs, tiny_d
       np.testing.assert_allclose(found[clip], softmax.mean(0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_dropping_it_is_the_plain_evaluation(finished, runs, tiny_data_dir, tmp_path):
   _, workdir, found = finished
   plain = recipe.run(dict(name="x", data_dir=tiny_data_dir, steps=(dict(
@@ -109,6 +111,7 @@ def test_without_dropping_it_is_the_plain_evaluation(finished, runs, tiny_data_d
   assert found["gcn_0.125"]["drop_joints"] == 0.125
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on(finished, tmp_path):
   config, workdir, found = finished
   copied = tmp_path / "copy"
@@ -118,6 +121,7 @@ def test_an_interrupted_study_goes_on(finished, tmp_path):
   assert recipe.run(config, copied) == found
 
 
+@pytest.mark.slow
 def test_the_table_has_our_figures_and_the_papers(finished, runs):
   _, _, found = finished
   lines = paper.robustness_table(found, runs).splitlines()
@@ -136,6 +140,7 @@ def _evaluate(runs, tiny_data_dir, directory, **fields):
       kind="evaluate", model_from=runs["cnn"], **fields),)), directory)
 
 
+@pytest.mark.slow
 def test_another_dataset_of_the_same_classes(runs, tiny_data_dir, tmp_path, monkeypatch):
   same = _evaluate(runs, tiny_data_dir, tmp_path / "same", variant="tiny")["test"]
   assert same["dataset"] == "synthetic_actions/tiny" and same["clips"] == 12

@@ -280,6 +280,7 @@ def test_divergence_before_any_checkpoint(tmp_path):
     _fit(tmp_path, batches=poisoned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [3, 6])
 def test_a_stop_request_is_kept_until_the_step_is_saved(tmp_path, at):
   whole, _ = _fit(tmp_path / "whole", checkpoint_every=100)

@@ -319,6 +319,7 @@ def test_wrong_shapes_and_names_are_named():
   assert skeletons.layout(LAYOUT).num_joints == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pose", [POSE, dict(name="lstm", units=4, depth=1)])
 def test_pose_network_hands_its_backbone_to_vpn(pose):
   batch = _batch()
