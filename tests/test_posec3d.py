@@ -155,8 +155,33 @@ def test_3d_skeletons_are_three_views():
   assert out["heatmaps"].shape == (1, 4, 16, 16, 75)
 
 
+def test_jitter_moves_what_is_trained_on_and_nothing_else():
+  batch = _batch(frames=4, size=16)
+  plain, jittered = (posec3d.make_maps(dict(size=(16, 16), **how)) for how in (
+      {}, dict(rotate=20, stretch=0.2, shift=0.1)))
+  draw = functools.partial(jittered.draw, batch, "coco_17", key=jax.random.key(0))
+  expected = plain.draw(batch, "coco_17", train=True)
+  np.testing.assert_array_equal(draw(train=False), expected)
+  moved = draw(train=True)
+  assert np.abs(moved - expected).max() > 0.1
+  np.testing.assert_array_equal(moved, draw(train=True))
+  assert np.abs(moved - draw(train=True, key=jax.random.key(1))).max() > 0.1
+
+
+def test_three_views_are_jittered_apart():
+  points = np.random.default_rng(0).normal(0, 1, (1, 1, 4, 25, 1)).repeat(3, -1)
+  points[..., 1] *= -1  # all three views show the same
+  batch = {"pose3d": points * [1, 1, 1], "pose_score": np.ones((1, 1, 4, 25))}
+  maps = posec3d.make_maps(dict(size=(16, 16), source="pose3d", fit=True, shift=0.2))
+  front, side, _ = np.split(maps.draw(batch, "kinect_v2_25", train=False), 3, -1)
+  np.testing.assert_allclose(front, side, atol=1e-6)
+  front, side, _ = np.split(maps.draw(batch, "kinect_v2_25", train=True, key=jax.random.key(0)),
+                            3, -1)
+  assert np.abs(front - side).max() > 0.1
+
+
 @pytest.mark.parametrize("maps,word", [(dict(kind="bone"), "bone"), (dict(source="pose3d"), "fit"),
-                                       (dict(blur=2), "blur")])
+                                       (dict(blur=2), "blur"), (dict(shift=-0.1), "shift")])
 def test_mistakes_in_maps_are_named(maps, word):
   with pytest.raises(UserError, match=word) as error:
     posec3d.make_maps(maps)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from actionjax import configuration, skeletons
 from actionjax.errors import UserError
 from actionjax.models.heads import ClassificationHead
-from actionjax.ops import heatmaps
+from actionjax.ops import affine, heatmaps
 
 # Pose-SlowOnly (table 2), the released "463": 1 994 080 parameters with 17 maps. Its temporal
 # stride of 2 is missing in the table, but part of the 15.9 GFLOPs that the paper counts.
@@ -50,6 +50,8 @@ class Maps:
     fit: instead scales and moves every clip so that its skeletons fill the maps; which it takes
       for `pose3d`.
     source: "pose2d", or "pose3d" for three views on the channel axis (footnote 3).
+    rotate, stretch: of every clip in training, see `affine.random_affine`; each view has its own.
+    shift: likewise, as a share of the maps' shorter side.
   """
   size: Sequence[int] = (56, 56)
   kind: str = "joint"
@@ -62,6 +64,9 @@ class Maps:
   fit: bool = False
   source: str = "pose2d"
   test_size: Sequence[int] | None = None
+  rotate: float = 0.0
+  stretch: float = 0.0
+  shift: float = 0.0
 
   def __post_init__(self):
     for field, known in (("kind", heatmaps.KINDS), ("merge", heatmaps.MERGES),
@@ -71,6 +76,9 @@ class Maps:
                         f"{', '.join(known)}")
     if self.source == "pose3d" and not self.fit:
       raise UserError("model.maps.fit must be True for pose3d, whose metres are no pixels")
+    for field in ("rotate", "stretch", "shift"):
+      if getattr(self, field) < 0:
+        raise UserError(f"model.maps.{field} must be 0 or more, not {getattr(self, field):g}")
 
   def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
     """Checks the (h, w) that a batch's coordinates are pixels of, in training and at test.
@@ -85,14 +93,29 @@ class Maps:
                         f"{tuple(pixels)} times model.maps.scale {self.scale:g} is what the "
                         "skeletons lie in")
 
-  def draw(self, batch: Mapping[str, jax.Array], layout: str, *, train: bool) -> jax.Array:
-    """The volume float32[B,T,H,W,K] of a batch's skeletons in a joint layout."""
+  @property
+  def jitters(self) -> bool:
+    """Whether drawing for training needs a random key."""
+    return bool(self.rotate or self.stretch or self.shift)
+
+  def draw(self, batch: Mapping[str, jax.Array], layout: str, *, train: bool,
+           key: jax.Array | None = None) -> jax.Array:
+    """The volume float32[B,T,H,W,K] of a batch's skeletons in a joint layout.
+
+    Args:
+      key: what `rotate`, `stretch` and `shift` are drawn with, where there are any.
+    """
     size = self.size if train else self.test_size or self.size
     points, score = batch[self.source], batch["pose_score"]
     views = heatmaps.three_views(points) if self.source == "pose3d" else (points,)
     volumes = []
-    for view in views:
+    for number, view in enumerate(views):
       view = heatmaps.fit(view, score, size) if self.fit else view * self.scale
+      if train and self.jitters:
+        keys = jax.random.split(jax.random.fold_in(key, number), len(view))
+        view = affine.random_affine(view, [(side - 1) / 2 for side in reversed(size)], keys,
+                                    rotate=self.rotate, stretch=self.stretch,
+                                    shift=self.shift * min(size))
       volumes.append(heatmaps.heatmaps(
           view, score, size, skeletons.layout(layout), kind=self.kind, limbs=self.limbs,
           sigma=self.sigma, merge=self.merge, windows=self.windows, use_scores=self.use_scores))
@@ -143,7 +166,9 @@ class Model(nn.Module):
       logits float32[B,N] and out: `heatmaps` float32[B,T,H,W,K], `features` [B,D] (what the
       classifier reads), `feature_map` [B,t,h,w,D], and the backbone's endpoints by name.
     """
-    volume = make_maps(self.maps).draw(batch, self.layout, train=train)
+    maps = make_maps(self.maps)
+    volume = maps.draw(batch, self.layout, train=train,
+                       key=self.make_rng("dropout") if train and maps.jitters else None)
     fields = dict(self.backbone)
     backbone = configuration.plugin("actionjax.models", fields.pop("name"), "Backbone",
                                     "model.backbone")

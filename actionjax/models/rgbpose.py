@@ -224,10 +224,15 @@ class Model(nn.Module):
       two concatenated; `heatmaps`.
 
     Raises:
-      UserError: unknown laterals, or maps and video whose lengths or sizes do not go together.
+      UserError: unknown laterals, jitter, or maps and video whose lengths or sizes do not go
+        together.
     """
     dtype = jnp.dtype(self.dtype)
-    volume = posec3d.make_maps(self.maps).draw(batch, self.layout, train=train)
+    maps = posec3d.make_maps(self.maps)
+    if maps.jitters:
+      raise UserError("model.maps: rotate, stretch and shift move the skeletons, and not the video "
+                      "beside them")
+    volume = maps.draw(batch, self.layout, train=train)
     rgb, pose = Pathways(self.rgb, self.pose, self.laterals, self.speed_ratio, self.channel_ratio,
                          self.fusion_kernel, dtype, name="backbone")(
         images.scale(batch["video"], self.scaling, dtype), volume, train=train)
