@@ -52,13 +52,14 @@ def get_config(arg: str = "") -> ConfigDict:
     pose2d = dict(num_frames=48, size=(56, 56), test_size=(64, 64))
     backbone = posec3d_recipe.backbone("slowonly_small" if small else "slowonly")
     if small:
-      pose2d = dict(posec3d_recipe.SMALL_POSE2D)
+      pose2d.update(num_frames=16, size=(32, 32), test_size=(36, 36), area=(0.8, 1.0))
     if args.tiny:
       pose2d.update(num_frames=4, size=(16, 16), test_size=(18, 18))
       backbone.update(stage_sizes=(1, 1, 1), width=4)
     config.data.pose2d = ConfigDict(pose2d)
     model = dict(name="posec3d", backbone=backbone, dtype="float32" if small else "bfloat16",
-                 maps=dict(size=pose2d["size"], test_size=pose2d["test_size"]))
+                 maps=dict(posec3d_recipe.FEW_CLIPS, size=pose2d["size"],
+                           test_size=pose2d["test_size"]))
   else:
     config.data.pose = ConfigDict(dict(num_poses=8 if args.tiny else 20, persons=2, turn=15.0))
     model = dict(name="pose_network", pose=dict(name="gcn"))
