@@ -106,6 +106,26 @@ def test_frozen_parameters_and_their_statistics_stay():
                             start.batch_stats["backbone"]["norm"]["mean"])
 
 
+def test_frozen_norms_are_those_of_evaluation():
+  start, train_step, _ = _setup(freeze=("backbone/",), model=toy.Toy(dropout=0.0))
+  rng = np.random.default_rng(0)
+  stats = jax.tree.map(lambda leaf: np.float32(rng.uniform(0.5, 2, leaf.shape)), start.batch_stats)
+  start = start.replace(batch_stats=stats)
+  params, x = jax.device_get(start.params), toy.batch(0)["x"]
+
+  def block(x, name, mean=None, var=None):
+    x = x @ params[name]["dense"]["kernel"] + params[name]["dense"]["bias"]
+    mean, var = (x.mean(0), x.var(0)) if mean is None else (mean, var)
+    x = (x - mean) / np.sqrt(var + 1e-5)
+    return np.maximum(x * params[name]["norm"]["scale"] + params[name]["norm"]["bias"], 0)
+
+  logits = block(block(x, "backbone", **stats["backbone"]["norm"]), "neck")
+  logits = logits @ params["head"]["kernel"] + params["head"]["bias"]
+  losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(x)), toy.batch(0)["label"]]
+  _, history = _run(start, train_step, 1)
+  np.testing.assert_allclose(history[0]["loss"], losses.mean(), rtol=1e-5)
+
+
 def test_a_partly_frozen_module_keeps_learning_its_statistics():
   start, train_step, _ = _setup(freeze=("backbone/dense/",))
   end, _ = _run(start, train_step, 2)

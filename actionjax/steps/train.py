@@ -57,7 +57,8 @@ class Config:
       `init_from` should name.
     drop_joints: probability that a person loses one joint of an arm or a leg in a frame, in
       training only; see `corruption.drop_limb_joints`.
-    freeze: regular expressions over parameter paths ("backbone/.*").
+    freeze: regular expressions over parameter paths ("backbone/.*"). Batch norms of modules
+      that are frozen altogether normalise as at test.
     ema: decay of averaged parameters, which are then what is evaluated and kept.
     select: the model that later steps see: "last" or "best" by validation.
     monitor: the validation metric for "best" and for the plateau rule.

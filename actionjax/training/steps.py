@@ -1,6 +1,7 @@
 """One gradient step and one evaluation step: pure functions, compiled once."""
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -21,8 +22,9 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
     model: linen module, called as `model(batch, train=True) -> (logits, out)`.
     loss: `loss(logits, out, batch, params) -> (scalar, parts)`.
     optimiser: an optax transformation over the whole parameter tree.
-    labels: from `optim.frozen_labels`. Frozen parameters get no gradient, and the running
-      statistics of batch norms below a frozen path stay as they are.
+    labels: from `optim.frozen_labels`. Frozen parameters get no gradient, and batch norms of
+      modules that are frozen altogether are those of evaluation: they normalise by their running
+      statistics, which stay as they are.
     seed: of the dropout draws; the key of a step is folded from seed and step alone.
     ema: decay of the averaged parameters, or None.
     augment: `augment(batch, key) -> batch`, on the devices, before the model sees the batch.
@@ -41,9 +43,10 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
     def forward(params):
       params = jax.tree.map(
           lambda p, label: jax.lax.stop_gradient(p) if label == "frozen" else p, params, labels)
-      (logits, out), updated = model.apply(
-          {"params": params, "batch_stats": state.batch_stats}, batch, train=True,
-          rngs=rngs, mutable=["batch_stats"])
+      with nn.intercept_methods(_frozen_norms(labels)):
+        (logits, out), updated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats}, batch, train=True,
+            rngs=rngs, mutable=["batch_stats"])
       value, parts = loss(logits, out, batch, params)
       return value, (parts, logits, updated.get("batch_stats", {}))
 
@@ -54,7 +57,6 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
     updates = jax.tree.map(lambda u: (u * scale).astype(u.dtype), updates)
     # Weights are masked after the update too: decay and momentum must not revive a dead filter.
     params = apply_masks(optax.apply_updates(state.params, updates), state.masks)
-    batch_stats = _keep_frozen_stats(state.batch_stats, batch_stats, labels)
     average = state.ema
     if ema is not None:
       # The average starts short, else it would carry the random initial weights along.
@@ -72,20 +74,27 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
   return train_step
 
 
-def _keep_frozen_stats(old, new, labels):
-  """New running statistics, but the old ones below modules whose parameters are all frozen."""
-  if not isinstance(new, dict):
-    return new
-  kept = {}
-  for key, value in new.items():
-    below = labels.get(key) if isinstance(labels, dict) else None
-    if below is not None and set(jax.tree.leaves(below)) == {"frozen"}:
-      kept[key] = old[key]
-    elif isinstance(value, dict):
-      kept[key] = _keep_frozen_stats(old[key], value, below)
-    else:
-      kept[key] = value
-  return kept
+def _frozen_norms(labels):
+  """Makes batch norms of frozen modules those of evaluation, for `nn.intercept_methods`."""
+
+  def intercept(call, args, kwargs, context):
+    module = context.module
+    if isinstance(module, nn.BatchNorm) and _is_frozen(labels, module.path):
+      # `train` reaches all modules alike. The field, which Flax protects, is set because an
+      # argument of the call may not contradict it.
+      object.__setattr__(module, "use_running_average", True)
+    return call(*args, **kwargs)
+
+  return intercept
+
+
+def _is_frozen(labels, path) -> bool:
+  """Whether all parameters of a module, or of one around it, are frozen."""
+  for name in path:
+    labels = labels.get(name, {})
+    if set(jax.tree.leaves(labels)) == {"frozen"}:
+      return True
+  return False
 
 
 def make_eval_step(model) -> Callable:
