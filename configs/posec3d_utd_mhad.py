@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.ema = 0.995
   config.steps = (
       ConfigDict(dict(
-          kind="train", name="network", epochs=args.epochs or 130.0,
+          kind="train", name="network", epochs=args.epochs or 125.0,
           model=dict(name="posec3d", backbone=recipe.backbone(network), maps=maps,
                      dropout=0.2 if args.cpu else 0.5, dtype="float32" if args.cpu else "bfloat16"),
           loss=dict(name="cross_entropy", label_smoothing=0.1),

@@ -304,8 +304,19 @@ def test_split_names(tmp_path):
   assert found.splits["xset"] == {"train": {ids[0]}, "test": set(ids[1:])}
   assert found.splits["one"] == {"train": set(ids)}
   assert found.info["ignored_splits"] == ["'everything'"] and not findings.errors
-  assert {"names neither a train, val nor test list" in str(w) or "lists 1 ids without" in str(w)
-          for w in findings.all} == {True}
+  expected = ("'everything' names neither a train, val nor test list", "lists 1 ids without",
+              "split one: test: there is no clip to test on")
+  assert len(findings.all) == 3
+  for words, warning in zip(expected, findings.all):
+    assert words in str(warning)
+
+
+def test_lists_of_other_clips(tmp_path):
+  content = raw_own.annotations(4)
+  content["split"] = {"xsub_train": ["a"], "xsub_val": ["b"]}
+  _, findings = survey(raw_own.dump(tmp_path / "a.pkl", content))
+  assert [str(error) for error in findings.errors] == [
+      "split xsub: ids: none of them is the frame_dir of an annotation"]
 
 
 def test_protocols_of_a_prepared_file(tmp_path):

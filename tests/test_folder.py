@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from fractions import Fraction
 
 import av
 import hypothesis
@@ -132,6 +133,53 @@ def test_turned_phone_videos_are_stored_upright(tmp_path, matrix, turn):
   images = [records.decode_frame(videos.read(tmp_path / name, whole, 9).frames[1])
             for name in ("plain.mp4", "turned.mp4")]
   np.testing.assert_allclose(np.rot90(images[0], turn).astype(int), images[1], atol=12)
+
+
+def timed(path, times, codec="mpeg4"):
+  """A video whose frames are shown from these milliseconds on."""
+  with av.open(str(path), "w") as container:
+    stream = container.add_stream(codec, rate=30)
+    stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+    stream.codec_context.time_base = Fraction(1, 1000)
+    for i, time in enumerate(times):
+      frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * i, np.uint8), "rgb24")
+      frame.pts, frame.time_base = time, Fraction(1, 1000)
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode())
+  return path
+
+
+@pytest.mark.parametrize("name, codec", [("a.webm", "libvpx"), ("a.mkv", "mpeg4"),
+                                         ("a.mp4", "mpeg4"), ("a.mov", "libx264")])
+def test_videos_of_any_rate_and_start_are_whole(tmp_path, name, codec):
+  uneven = np.cumsum(np.random.default_rng(0).integers(10, 300, 60)).tolist()
+  for times in (uneven, [90_000 + 33 * i for i in range(60)]):
+    assert videos.scan(timed(tmp_path / name, times, codec)).count == 60
+
+
+def test_frames_that_an_edit_list_hides_are_not_missed(tmp_path):
+  timed(tmp_path / "whole.mp4", [33 * i for i in range(60)])
+  with av.open(str(tmp_path / "whole.mp4")) as source, av.open(
+      str(tmp_path / "trimmed.mp4"), "w") as target:
+    stream = target.add_stream_from_template(source.streams.video[0])
+    for packet in source.demux(video=0):
+      if packet.dts is not None:
+        packet.stream = stream
+        # From the half on; what is before is needed to decode it.
+        half = round(1 / packet.time_base)
+        packet.pts, packet.dts = packet.pts - half, packet.dts - half
+        target.mux(packet)
+  facts = videos.scan(tmp_path / "trimmed.mp4")
+  assert facts.declared == 60 and 28 <= facts.count <= 31
+
+
+@pytest.mark.parametrize("name, codec", [("a.webm", "libvpx"), ("a.mkv", "mpeg4")])
+def test_a_part_of_a_video_is_truncated(tmp_path, name, codec):
+  data = timed(tmp_path / name, [33 * i for i in range(60)], codec).read_bytes()
+  for share in (0.5, 0.8):
+    (tmp_path / name).write_bytes(data[:round(share * len(data))])
+    with pytest.raises(RawDataError, match=r"is truncated: its \d+ frames end after"):
+      videos.scan(tmp_path / name)
 
 
 def test_frames_of_several_sizes_become_the_first(tmp_path):
@@ -273,6 +321,56 @@ def test_train_and_test_folders(tmp_path):
   summary = raw_own.prepare("folder:mine", tmp_path / "raw", tmp_path / "data")
   assert summary["classes"] == {"clap": 6, "wave": 6}
   assert summary["protocols"] == {"split": {"train": 6, "validation": 2, "test": 4}}
+
+
+def test_clips_beside_train_and_test(tmp_path):
+  for part in ("Training", "testing"):
+    raw_own.folder(tmp_path / "raw" / part, clips=2)
+  (tmp_path / "raw/info").mkdir()
+  (tmp_path / "raw/info/readme.txt").write_text("x")
+  summary = raw_own.prepare("folder:mine", tmp_path / "raw", tmp_path / "data")
+  assert summary["protocols"] == {"split": {"train": 4, "test": 4}}
+  raw_own.video(tmp_path / "raw/info/9.mp4", 3)
+  with pytest.raises(RawDataError, match="info: split: has clips beside Training and testing"):
+    raw_own.prepare("folder:mine", tmp_path / "raw", tmp_path / "data")
+
+
+def test_an_annotation_is_one_clips(tmp_path):
+  raw_own.folder(tmp_path / "raw", clips=2)
+  content = {"split": {"train": ["0"], "test": ["1"]},
+             "annotations": [raw_own.annotation(str(i), 0, seed=i) for i in range(2)]}
+  raw_own.dump(tmp_path / "poses.pkl", content)
+  with pytest.raises(RawDataError, match="wave/0: skeletons: and clap/0 would both get those of "
+                                         "frame_dir 0"):
+    raw_own.prepare("folder:mine", tmp_path / "raw", tmp_path / "data",
+                    options={"skeletons": str(tmp_path / "poses.pkl")})
+
+
+def test_the_lists_of_an_annotation_file_are_protocols(tmp_path):
+  raw_own.folder(tmp_path / "raw", clips=2)
+  names = ["clap/0", "clap/1", "wave/0", "wave/1"]
+  content = {"split": {"mine_train": names[:3], "mine_val": names[3:], "two_train": ["wave/1"],
+                       "two_val": ["clap/1", "elsewhere"]},
+             "annotations": [raw_own.annotation(name, 0, seed=i) for i, name in enumerate(names)]}
+  raw_own.dump(tmp_path / "poses.pkl", content)
+  summary = raw_own.prepare("folder:mine", tmp_path / "raw", tmp_path / "data",
+                            options={"skeletons": str(tmp_path / "poses.pkl")})
+  assert summary["protocols"] == {"mine": {"train": 3, "test": 1}, "two": {"train": 1, "test": 1}}
+
+
+@pytest.mark.parametrize("pose, factor, message", [
+    ("pose2d", 1 / 64, "a/0: pose2d: has no coordinate above"),
+    ("pose3d", 1000, "a/0: pose3d: has a coordinate of"),
+    ("pose2d", np.nan, "a/0: skeletons: has nobody")])
+def test_coordinates_of_other_units_are_doubted(tmp_path, pose, factor, message):
+  raw_own.folder(tmp_path, classes=("a", "b"), clips=1)
+  for name in ("a", "b"):
+    points = raw_own.poses(width=3 if pose == "pose3d" else 2) / (10 if pose == "pose3d" else 1)
+    np.savez(tmp_path / name / "0.npz", **{pose: points * (factor if name == "a" else 1)},
+             layout="coco_17")
+  found = [str(one) for one in validation.validate("folder", str(tmp_path), {}, 1).findings]
+  assert any(one.startswith(message) for one in found), found
+  assert not any(one.startswith("b/0") and "frames" not in one for one in found), found
 
 
 def test_a_table(tmp_path):
@@ -508,18 +606,18 @@ def test_skeletons_of_a_thinned_video(tmp_path):
   raw = tmp_path / "raw"
   for name in ("clap", "wave"):
     raw_own.video(raw / name / "0.mp4", 9)
-    np.savez(raw / name / "0.npz", pose3d=np.arange(9 * 20 * 3.0).reshape(1, 9, 20, 3) + 1)
+    np.savez(raw / name / "0.npz", pose3d=(np.arange(9 * 20 * 3.0).reshape(1, 9, 20, 3) + 1) / 64)
   raw_own.prepare("folder:mine", raw, tmp_path / "data", options={"max_frames": 5})
   dataset = open_prepared(tmp_path / "data")
   record = dataset[1]
   assert dataset.info["layout"] == "kinect_v1_20" and record["num_frames"] == 5
-  assert record["pose3d"][0, :, 0, 0].tolist() == [1 + 60 * i for i in (0, 2, 4, 6, 8)]
+  assert (record["pose3d"][0, :, 0, 0] * 64).tolist() == [1 + 60 * i for i in (0, 2, 4, 6, 8)]
   assert dataset.info["notes"] == {"thinned": ["clap/0", "wave/0"]}
 
 
 def test_clips_without_a_skeleton_have_nobody(tmp_path):
   raw = raw_own.folder(tmp_path / "raw", clips=2)
-  np.savez(raw / "clap/0.npz", pose3d=raw_own.poses(0, (1, 6, 25), width=3))
+  np.savez(raw / "clap/0.npz", pose3d=raw_own.poses(0, (1, 6, 25), width=3) / 20)
   raw_own.prepare("folder:mine", raw, tmp_path / "data")
   dataset = open_prepared(tmp_path / "data")
   assert dataset.info["notes"] == {"no_skeleton": ["clap/1", "wave/0", "wave/1"]}

@@ -259,7 +259,9 @@ def test_values_that_are_no_numbers_are_missing_joints(tmp_path):
   write(tmp_path / "a", clips)
   found = validation.validate("interchange", str(tmp_path / "a"), {}, 1)
   assert [str(f) for f in found.findings] == [
-      "c02: pose3d: has values that are no numbers, which count as missing joints"]
+      "c00: skeletons: has nobody: every joint is missing in every frame",
+      "c02: skeletons: has values that are no numbers, which count as missing joints",
+      "c03: skeletons: has nobody: every joint is missing in every frame"]
   raw_own.prepare("interchange:mine", tmp_path / "a", tmp_path / "data")
   record = records.open_dataset(str(tmp_path / "data"), "interchange:mine")[2]
   assert record["pose_score"][0, 1, 4] == 0 and not record["pose2d"][0, 1, 4].any()

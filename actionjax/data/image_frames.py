@@ -42,6 +42,7 @@ def read(sources: Sequence[Source], place: Callable[[int, int], boxes.StoredWind
       shape = image.shape
       window = place(shape[1], shape[0])
     frames.append(records.encode_jpeg(window.cut(image)))
-  facts = videos.Facts(len(frames), len(frames), fps, shape[1], shape[0], {shape[1::-1]})
+  facts = videos.Facts(len(frames), len(frames), fps=fps, width=shape[1], height=shape[0],
+                       sizes={shape[1::-1]})
   return videos.Stored(frames, np.arange(len(frames)), window, fps, facts)
 

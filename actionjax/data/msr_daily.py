@@ -229,5 +229,6 @@ def _depth_frames(source: Source, path: str, place, counts: np.ndarray) -> video
       kept = window.cut(depth.astype(np.uint16))
       counts += np.bincount(kept.ravel(), minlength=len(counts))
       frames.append(records.encode_depth_png(kept))
-  facts = videos.Facts(count, count, FPS, width, height, {(width, height)})
+  facts = videos.Facts(count, count, fps=FPS, width=width, height=height,
+                       sizes={(width, height)})
   return videos.Stored(frames, np.arange(count), window, FPS, facts)

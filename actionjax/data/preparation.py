@@ -246,7 +246,7 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
   for what, ids in finished.info.get("notes", {}).items():
     report(f"{what}: {len(ids)} clips, such as {shown(ids[0])}")
   for clip, why in skipped[:10]:
-    report(f"left out: {shown(clip)}: {why}")
+    report(f"left out: {shown(clip)}: {shown(why, 1000)}")
   if len(skipped) > 10:
     report(f"left out: {len(skipped)} clips in all, listed in {place / records.INFO_FILE}")
   return summary

@@ -1,5 +1,6 @@
 """Skeletons as raw files give them, checked and brought into a record's form."""
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,7 +11,13 @@ from actionjax.errors import UserError
 # An image size is doubted where more than this share of joints lies outside it: feet below the
 # picture's edge are usual. Turned round, it has to hold practically all of them.
 _DOUBTFUL, _FITTING = 0.05, 0.01
-SWAPPED = "swapped_image_size"
+SWAPPED, NOT_METRES, NOT_PIXELS = "swapped_image_size", "not_metres", "not_pixels"
+# Nobody stands further from a depth sensor; larger numbers are pixels or millimetres.
+_METRES = 20.0
+# Nobody fits into so few pixels; such numbers are shares of the image's sides.
+_PIXELS = 2.0
+# Fields of the files that users write, for messages; "pose" is either.
+NAMES = {"pose3d": "pose3d", "pose2d": "pose2d", "pose": "skeletons", "image_size": "image_size"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +49,8 @@ class Clean:
     image_size: (height, width), turned round where it was given as (width, height), or None.
     missing, joints: number of missing joints, and of all, of the persons that are there.
     notes: "nonfinite" where raw coordinates are no numbers, "no_person" where nobody is there,
-      "swapped_image_size" where the size was turned round.
+      "swapped_image_size" where the size was turned round, "not_metres" and "not_pixels" where the
+      coordinates can be neither.
   """
   pose3d: np.ndarray | None
   pose2d: np.ndarray | None
@@ -118,16 +126,35 @@ def clean(given: Skeletons) -> Clean:
   if "pose2d" in poses and size and size_is_swapped(poses["pose2d"], score[there], size):
     size = size[::-1]
     notes.append(SWAPPED)
+  for name, note in (("pose3d", NOT_METRES), ("pose2d", NOT_PIXELS)):
+    largest = float(np.abs(poses[name]).max()) if name in poses and kept.any() else None
+    if largest is not None and (largest > _METRES if name == "pose3d" else largest <= _PIXELS):
+      notes.append(note)
   return Clean(poses.get("pose3d"), poses.get("pose2d"), score[there], size,
                int((~kept).sum()), kept.size, tuple(dict.fromkeys(notes)))
 
 
-def warn_swapped(clip: str, field: str, poses: Clean, findings: Findings) -> None:
-  """Warns of an image size that had to be turned round."""
+def warn(clip: str, poses: Clean, findings: Findings, names: Mapping[str, str] = NAMES) -> None:
+  """Warns of what `clean` noted.
+
+  Args:
+    names: of the fields in the file.
+  """
+  if "nonfinite" in poses.notes:
+    findings.warn(clip, names["pose"], "has values that are no numbers, which count as missing "
+                                       "joints")
+  if "no_person" in poses.notes:
+    findings.warn(clip, names["pose"], "has nobody: every joint is missing in every frame")
   if SWAPPED in poses.notes:
     height, width = poses.image_size
-    findings.warn(clip, field, f"({width}, {height}) must be (height, width), but by the "
-                  "coordinates it is (width, height), and is taken as that")
+    findings.warn(clip, names["image_size"], f"({width}, {height}) must be (height, width), but by "
+                  "the coordinates it is (width, height), and is taken as that")
+  if NOT_METRES in poses.notes:
+    findings.warn(clip, names["pose3d"], f"has a coordinate of {np.abs(poses.pose3d).max():.6g}, "
+                  "which can be no metres; are these pixels and scores, or millimetres?")
+  if NOT_PIXELS in poses.notes:
+    findings.warn(clip, names["pose2d"], f"has no coordinate above {np.abs(poses.pose2d).max():.3g}"
+                  ", which can be no pixels; multiply shares of the image by its width and height")
 
 
 def size_is_swapped(pose2d: np.ndarray, score: np.ndarray, image_size: tuple[int, int]) -> bool:

@@ -11,7 +11,7 @@ from actionjax.data import boxes, records
 from actionjax.data.image_headers import MOST_PIXELS
 from actionjax.errors import RawDataError
 
-# Headers count a frame more or less than decode: a file is truncated only below this share.
+# Headers are a frame or two wrong: a file is truncated if it ends before this share of its time.
 _WHOLE = 0.9
 
 
@@ -20,12 +20,17 @@ class Facts:
   """What decoding a whole video told of it.
 
   Attributes:
-    count: decoded frames. declared: as the header has it, 0 where it does not.
+    count: decoded frames. declared: as the header has it, 0 where it does not; an edit list, which
+      trimming without encoding leaves behind, may have less of them shown.
+    until: when the header has it end, in seconds, 0 where it does not say. end: when the last
+      frame does.
     fps: average frame rate, 0 if unknown. width, height: as shown, after rotation.
     sizes: the different (width, height) of its frames.
   """
   count: int = 0
   declared: int = 0
+  until: float = 0.0
+  end: float = 0.0
   fps: float = 0.0
   width: int = 0
   height: int = 0
@@ -158,7 +163,7 @@ def _decode(path, facts: Facts) -> Iterator:
         raise RawDataError(f"{path} holds a video that no decoder here reads")
       stream.codec_context.thread_count = 1  # there is a process for every core
       facts.fps = float(stream.average_rate or 0)
-      facts.declared = stream.frames or _frames_by_duration(container, stream)
+      facts.declared, facts.until = stream.frames, _until(container, stream)
       _check_size(path, stream.codec_context.width or 0, stream.codec_context.height or 0)
       for frame in container.decode(stream):
         size = frame.width, frame.height
@@ -169,6 +174,7 @@ def _decode(path, facts: Facts) -> Iterator:
           facts.width, facts.height = size
         facts.sizes.add(size)
         facts.count += 1
+        facts.end = max(facts.end, _end(frame, facts))
         yield frame
   except (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
     if isinstance(error, RawDataError):
@@ -178,9 +184,9 @@ def _decode(path, facts: Facts) -> Iterator:
     raise RawDataError(f"{path} does not decode{where} ({reason}); fetch it again") from None
   if not facts.count:
     raise RawDataError(f"{path} has no frames")
-  if facts.count < _WHOLE * facts.declared:
-    raise RawDataError(f"{path} is truncated: {facts.count} frames decode of the "
-                       f"{facts.declared} that it declares; fetch it again")
+  if facts.end < _WHOLE * facts.until:
+    raise RawDataError(f"{path} is truncated: its {facts.count} frames end after {facts.end:.2f} "
+                       f"of the {facts.until:.2f} seconds that it declares; fetch it again")
 
 
 class _Input:
@@ -206,11 +212,22 @@ def _check_size(path, width: int, height: int) -> None:
                        "pixels are not read")
 
 
-def _frames_by_duration(container, stream) -> int:
-  """What a header without a count implies, 0 if nothing.
+def _until(container, stream) -> float:
+  """When a header has a video end, in seconds of the container's clock; 0 if it does not say.
 
-  Another stream, of sound, may be longer than the video.
+  Time, not frames: their rate may vary, and edit lists hide some.
   """
-  if container.duration is None or not stream.average_rate or len(container.streams) > 1:
-    return 0
-  return int(container.duration / 1e6 * stream.average_rate)
+  if stream.duration:
+    return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+  # Another stream, of sound, may be longer than the video.
+  if container.duration is None or len(container.streams) > 1:
+    return 0.0
+  return container.duration / 1e6
+
+
+def _end(frame, facts: Facts) -> float:
+  """When a frame stops being shown, in seconds of the container's clock."""
+  if frame.time is None:
+    return facts.count / facts.fps if facts.fps else facts.until
+  length = float((frame.duration or 0) * frame.time_base) or (1 / facts.fps if facts.fps else 0)
+  return frame.time + length

@@ -61,11 +61,13 @@ class Survey:
     about: without protocols.
     splits: protocol -> part of `PARTS` -> ids of its clips.
     info: what else the dataset's info should tell, as JSON.
+    listed: whether the raw data name the sides themselves.
   """
   clips: list
   about: About
   splits: dict[str, dict[str, set]]
   info: dict[str, Any] = dataclasses.field(default_factory=dict)
+  listed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,8 +27,7 @@ VERSION = "1.1.0"
 OPTIONS = {"layout": "", "class_names": ""}
 _LIST_NAME = re.compile(r"(.*?)[_-]?(train|validation|valid|val|test)[_-]?(\d*)", re.IGNORECASE)
 _NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A\d{3}.*")
-# Nobody stands further from a depth sensor; larger numbers are pixels or millimetres.
-_METRES = 20.0
+NAMES = {"pose3d": "keypoint", "pose2d": "keypoint", "pose": "keypoint", "image_size": "img_shape"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +87,13 @@ def survey(raw_dir: str, findings: Findings, *, layout: str, class_names: str) -
   count = max((clip.label for clip in clips), default=0) + 1
   names = _class_names(class_names, count)
   splits = _splits(lists, {clip.clip_id for clip in clips}, findings)
+  listed = bool(splits)
   if not splits:
     splits = columns.protocols([clip.clip_id for clip in clips], [clip.label for clip in clips],
                                [clip.subject for clip in clips], None)
   about = own.About(names, layout, "none", ("pose2d" if width == 2 else "pose3d",))
-  return own.Survey(clips, about, splits, {"ignored_splits": ignored} if ignored else {})
+  return own.Survey(clips, about, splits, {"ignored_splits": ignored} if ignored else {},
+                    listed)
 
 
 def _class_names(file: str, count: int) -> tuple[str, ...]:
@@ -217,6 +218,11 @@ def _splits(lists: dict[str, list], known: set, findings: Findings) -> dict[str,
   for name, parts in splits.items():
     if "validation" in parts and "test" not in parts:
       parts["test"] = parts.pop("validation")
+    if not any(parts.values()):
+      findings.add(f"split {name}", "ids", "none of them is the frame_dir of an annotation")
+    for part, use in (("train", "train on"), ("test", "test on")):
+      if not parts.get(part) and any(parts.values()):
+        findings.warn(f"split {name}", part, f"there is no clip to {use}")
     seen: set = set()
     for part, ids in parts.items():
       for clip in sorted(ids & seen):
@@ -257,16 +263,6 @@ def skeletons_of(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons 
   return given if len(findings.errors) == before else None
 
 
-def check_values(raw: RawClip, poses: skeleton_arrays.Clean, findings: Findings) -> tuple[str, ...]:
-  """Warns of coordinates that cannot mean what they should; words for the dataset's info."""
-  skeleton_arrays.warn_swapped(raw.clip_id, "img_shape", poses, findings)
-  if poses.pose3d is not None and np.abs(poses.pose3d).max(initial=0) > _METRES:
-    findings.warn(raw.clip_id, "keypoint", f"has a coordinate of {np.abs(poses.pose3d).max():.6g}, "
-                  "which can be no metres; are these pixels and scores, or millimetres?")
-    return ("not_metres",)
-  return ()
-
-
 def examine(raw: RawClip, findings: Findings, **options) -> own.Examined | None:
   """All that is wrong with one annotation, and its statistics."""
   del options
@@ -274,7 +270,7 @@ def examine(raw: RawClip, findings: Findings, **options) -> own.Examined | None:
   if given is None:
     return None
   poses = skeleton_arrays.clean(given)
-  check_values(raw, poses, findings)
+  skeleton_arrays.warn(raw.clip_id, poses, findings, NAMES)
   return own.Examined(given.num_frames, len(poses.score), poses.missing, poses.joints, poses.notes)
 
 
@@ -291,11 +287,10 @@ def encode(raw: RawClip, **options) -> dict:
   given = skeletons_of(raw, findings)
   findings.stop()
   poses = skeleton_arrays.clean(given)
-  notes = poses.notes + check_values(raw, poses, findings)
   record = {"clip_id": raw.clip_id, "label": raw.label, "subject": raw.subject,
             "camera": raw.camera, "setup": raw.setup, "num_frames": given.num_frames,
             "pose3d": poses.pose3d, "pose2d": poses.pose2d, "pose_score": poses.score,
-            "notes": notes}
+            "notes": poses.notes}
   if poses.pose2d is not None:
     record["boxes"] = pose_boxes(poses.pose2d, poses.score)
     record["image_size"] = poses.image_size

@@ -5,8 +5,8 @@ import re
 from actionjax.data.findings import Findings, shown
 
 # Written in a column `split`, whatever the case of the letters.
-PART_NAMES = {"train": "train", "val": "validation", "valid": "validation",
-              "validation": "validation", "test": "test"}
+PART_NAMES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
+              "validation": "validation", "test": "test", "testing": "test"}
 TEST_SHARE = 0.3  # of each class, in the protocol "fraction"
 MOST_CLASSES = 10_000
 _INTEGER = re.compile(r"-?[0-9]{1,9}")

@@ -76,9 +76,9 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
                        "table of them (--table=FILE.csv)")
   entries = [entry for entry, *_ in files]
   ids = [entry.clip_id for entry in entries]
-  by_id = {}
+  by_id, listed = {}, {}
   if skeletons:
-    by_id = _annotations(root, skeletons, files, layout, findings)
+    by_id, listed = _annotations(root, skeletons, files, layout, findings)
     layout = next((raw.layout for raw in by_id.values()), "")
     poses = tuple("pose2d" if raw.width == 2 else "pose3d" for raw in list(by_id.values())[:1])
   else:
@@ -110,6 +110,9 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
     findings.add(str(root), "label", f"there are {len(names)} classes, more than "
                                      f"{columns.MOST_CLASSES}")
   protocols = columns.protocols(ids, [label[entry.label] for entry in entries], subjects, split)
+  if listed:
+    protocols.pop("fraction", None)
+    protocols = listed | protocols  # the folder's own word counts
   modality = "colour" if any(video for _, video, _ in files) else "none"
   info = {key: value for key, value in (("subjects", subject_names), ("cameras", camera_names))
           if value}
@@ -141,30 +144,41 @@ def _text(array) -> str:
   return str(array[()]) if known else ""
 
 
-def _annotations(root, skeletons: str, files, layout: str,
-                 findings: Findings) -> dict[str, annotations.RawClip]:
-  """The annotations of the clips by clip id: by the whole id, else by the video's name."""
+def _annotations(root, skeletons: str, files, layout: str, findings: Findings
+                 ) -> tuple[dict[str, annotations.RawClip], dict[str, dict[str, set]]]:
+  """The annotations of the clips by clip id: by the whole id, else by the video's name.
+
+  Also the protocols that the file lists, of these clips.
+  """
   path = pathlib.Path(skeletons)
   path = path if path.is_file() else root / skeletons
   inner = Findings()
   surveyed = annotations.survey(str(path), inner, layout=layout, class_names="")
-  # Its own lists and labels do not matter here: the folder has the say.
+  # Of labels the folder has the say.
   inner.stop()
   there = {clip.clip_id: clip for clip in surveyed.clips}
-  found = {}
+  found, used = {}, {}
   for entry, video, _ in files:
     stem = (video or pathlib.Path(entry.path)).stem
     for name in (entry.clip_id, stem, stem.removesuffix("_rgb")):
       if name in there:
+        other = used.setdefault(name, entry.clip_id)
+        if other != entry.clip_id:
+          findings.add(entry.clip_id, "skeletons", f"and {shown(other)} would both get those of "
+                       f"frame_dir {shown(name)}; give each its own, named by the path")
         found[entry.clip_id] = there[name]
         break
-  if not found:
+  if not found and not findings.errors:
     such = f", such as {shown(files[0][0].clip_id)}" if files else ""
     raise RawDataError(f"{path}: no frame_dir is the name of a video{such}")
   lacking = [entry.clip_id for entry, *_ in files if entry.clip_id not in found]
   if lacking:
     findings.warn(lacking[0], "skeletons", f"has no annotation, as {len(lacking) - 1} other clips")
-  return found
+  if not surveyed.listed:
+    return found, {}
+  return found, {protocol: {part: {clip for clip, raw in found.items() if raw.clip_id in ids}
+                            for part, ids in parts.items()}
+                 for protocol, parts in surveyed.splits.items()}
 
 
 def _poses(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons | None:
@@ -230,10 +244,8 @@ def examine(raw: RawClip, findings: Findings, **options) -> own.Examined | None:
   if given is None:
     return own.Examined(facts.count)
   poses = skeleton_arrays.clean(given)
-  if raw.annotation is not None:
-    annotations.check_values(raw.annotation, poses, findings)
-  else:
-    skeleton_arrays.warn_swapped(raw.clip_id, "image_size", poses, findings)
+  skeleton_arrays.warn(raw.clip_id, poses, findings, skeleton_arrays.NAMES
+                       if raw.annotation is None else annotations.NAMES)
   if facts and facts.count != given.num_frames:
     findings.warn(raw.clip_id, "skeletons", f"have {given.num_frames} frames, the video "
                   f"{facts.count}; time is stretched evenly")

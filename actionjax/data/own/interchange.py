@@ -80,7 +80,7 @@ def examine(raw: RawClip, findings: Findings) -> own.Examined | None:
   given = _open(raw).skeletons(raw.number)
   _check(raw, given, findings)
   poses = skeleton_arrays.clean(given)
-  skeleton_arrays.warn_swapped(raw.clip_id, "image_size", poses, findings)
+  skeleton_arrays.warn(raw.clip_id, poses, findings)
   return own.Examined(given.num_frames, len(poses.score), poses.missing, poses.joints, poses.notes)
 
 
@@ -88,11 +88,6 @@ def _check(raw: RawClip, given: skeleton_arrays.Skeletons, findings: Findings) -
   if not np.isfinite(given.score).all() or (given.score < 0).any():
     findings.warn(raw.clip_id, "pose_score", "has values below 0 or that are no numbers, which "
                                              "count as missing joints")
-  for name in ("pose3d", "pose2d"):
-    value = getattr(given, name)
-    if value is not None and not np.isfinite(value).all():
-      findings.warn(raw.clip_id, name, "has values that are no numbers, which count as missing "
-                                       "joints")
 
 
 def encode(raw: RawClip) -> dict:

@@ -82,7 +82,6 @@ def tree(root: pathlib.Path, findings: Findings) -> list[Entry]:
                   if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."))
   except OSError as error:
     raise RawDataError(f"{root} cannot be read ({error.strerror})") from None
-  split = bool(tops) and all(name.lower() in columns.PART_NAMES for name in tops)
   found = _walk(root, findings)
   kinds = [[path for path in found if path.suffix.lower() in EXTENSIONS],
            [path for path in found if path.suffix.lower() == ".npz"]]
@@ -96,8 +95,15 @@ def tree(root: pathlib.Path, findings: Findings) -> list[Entry]:
     findings.warn(passed_over[0].as_posix(), "path", f"is no video by its name: passed over, with "
                   f"{len(passed_over) - 1} others" if len(passed_over) > 1 else
                   "is no video by its name: passed over")
-  entries = []
-  for path in kinds[0] or kinds[1]:
+  entries, clips = [], kinds[0] or kinds[1]
+  with_clips = sorted({path.parts[0] for path in clips if len(path.parts) > 1})
+  sides = [name for name in with_clips if name.lower() in columns.PART_NAMES]
+  split = bool(sides) and len(sides) == len(with_clips)
+  if len({columns.PART_NAMES[name.lower()] for name in sides}) > 1 and not split:
+    other = next(name for name in with_clips if name not in sides)
+    findings.add(other, "split", f"has clips beside {' and '.join(sides)}, which are then no parts "
+                                 "of a split but classes; move it elsewhere")
+  for path in clips:
     folders = path.parts[:-1]
     if len(folders) < 1 + split:
       findings.add(path.as_posix(), "label", "lies in no class's folder")
