@@ -14,7 +14,7 @@ import zipfile
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data import boxes, kinect, matlab, protocols, records
+from actionjax.data import archives, boxes, kinect, matlab, protocols, records
 from actionjax.data.archives import Source
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
@@ -39,7 +39,7 @@ PROTOCOLS = {"cross_subject": protocols.cross_subject((1, 3, 5, 7))}
 NEEDS_RAW = True
 
 WIDTH, HEIGHT = 320, 240
-SUBJECTS, TRIALS = 8, 4
+SUBJECTS, TRIALS, CLIPS = 8, 4, 861
 # Camera coordinates to depth pixels: the coefficients fitted on this dataset for 640x480, halved.
 _PINHOLE = projection.scaled(projection.COEFFICIENTS["v1"], factor=WIDTH / 640)
 # The order of `Skeleton_joint_order.txt`, in the names of `actionjax.skeletons`.
@@ -90,7 +90,7 @@ def _list(raw_dir: pathlib.Path, kind: str) -> list[Source]:
   return found
 
 
-def find(raw_dir: str, video: bool = True, crop: bool = True) -> list[RawClip]:
+def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
   """The clips in a folder that holds the archives, the extracted folders, or the files.
 
   A file that is there twice (an archive beside its extracted folder) counts once.
@@ -117,9 +117,7 @@ def find(raw_dir: str, video: bool = True, crop: bool = True) -> list[RawClip]:
       if not match or match[4].lower() != kind:
         continue
       clip = tuple(int(number) for number in match.groups()[:3])
-      if not all(1 <= n <= most for n, most in zip(clip, (len(CLASS_NAMES), SUBJECTS, TRIALS))):
-        raise RawDataError(f"{source} is not a file of UTD-MHAD (actions 1-27, subjects 1-8, "
-                           "trials 1-4)")
+      check_clip(clip, source)
       other = files.setdefault(clip, source)
       names = {pathlib.PurePosixPath(s.name).name for s in (source, other)}
       if len(names) > 1 or source.size != other.size:
@@ -137,15 +135,29 @@ def find(raw_dir: str, video: bool = True, crop: bool = True) -> list[RawClip]:
   for kind, files in kinds.items():
     for clip in clips:
       if clip not in files:
-        name = f"{_clip_id(clip)}_{kind}.mat"
+        name = f"{clip_id(clip)}_{kind}.mat"
         raise RawDataError(f"{raw_dir} has no {name}, but the clip's other file; fetch it, or "
                            f"take all {kind} files away")
-  return [RawClip(_clip_id(clip), *clip, kinds.get("depth", {}).get(clip),
-                  kinds.get("skeleton", {}).get(clip)) for clip in clips]
+  return archives.Found([RawClip(clip_id(clip), *clip, kinds.get("depth", {}).get(clip),
+                                 kinds.get("skeleton", {}).get(clip)) for clip in clips],
+                        remarks(len(clips)))
 
 
-def _clip_id(clip: tuple[int, int, int]) -> str:
+def clip_id(clip: tuple[int, int, int]) -> str:
+  """Of (action, subject, trial): "a1_s2_t3"."""
   return "a{}_s{}_t{}".format(*clip)
+
+
+def check_clip(clip: tuple[int, int, int], source: Source) -> None:
+  """Raises RawDataError for an (action, subject, trial) that the dataset does not have."""
+  if not all(1 <= n <= most for n, most in zip(clip, (len(CLASS_NAMES), SUBJECTS, TRIALS))):
+    raise RawDataError(f"{source} is not a file of UTD-MHAD (actions 1-27, subjects 1-8, "
+                       "trials 1-4)")
+
+
+def remarks(clips: int) -> list[str]:
+  """What to say to a user who has so many clips."""
+  return [f"{clips} of the {CLIPS} clips of UTD-MHAD are here"] * (clips != CLIPS)
 
 
 def _variable(source: Source, kind: str) -> np.ndarray:
@@ -170,8 +182,16 @@ def project(pose3d: np.ndarray) -> np.ndarray:
   return projection.project(pose3d, **_PINHOLE)
 
 
+def read_pose(source: Source) -> tuple[np.ndarray, np.ndarray]:
+  """A skeleton file as pose float64[1,T,20,3] in the layout's order and score [1,T,20].
+
+  Raises:
+    RawDataError: an unreadable file, or another variable, shape or dtype; names the file.
+  """
+  return _pose(_variable(source, "skeleton"))
+
+
 def _pose(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """d_skel [20,3,T] as pose float64[1,T,20,3] in the layout's order and score [1,T,20]."""
   pose = skeleton.transpose(2, 0, 1)[None][:, :, _ORDER]
   return kinect.split_lost(pose)
 
