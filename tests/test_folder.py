@@ -428,7 +428,7 @@ def test_protocols_follow_from_the_columns():
     ("path,label\nhttp://x/a.mp4,b\n", "'http://x/a.mp4' is absolute"),
     ("path,label\nC:\\a.mp4,b\n", "is absolute"),
     ("path,label\nout.mp4,b\n", "out.mp4: path: is a link out of"),
-    ("path,label\nnone.mp4,b\n", "none.mp4: path: does not exist"),
+    ("path,label\nnone.mp4,b\n", "none.mp4: path: is not a file of"),
     ("path,label\ndir,b\n", "dir: path: is not a file"),
     ("path,label\n.,b\n", "line 2: path: names no file"),
     ("path,label\n,b\n", "line 2: path: '' is empty"),
@@ -475,7 +475,7 @@ def test_all_mistakes_of_a_table_are_listed_and_drawn_nothing_prepared(tmp_path)
       cwd=ROOT, capture_output=True, text=True, check=False)
   assert result.returncode == 1
   errors = [line[7:] for line in result.stdout.splitlines() if line.startswith("ERROR: ")]
-  starts = ("clips.csv, line 7: path: '../x.mp4' leads out", "gone.mp4: path: does not exist",
+  starts = ("clips.csv, line 7: path: '../x.mp4' leads out", "gone.mp4: path: is not a file of",
             "clap/1: pose2d: has 16 joints; the layout has 17", "clap/1: pose_score: ",
             "clap/2: skeletons: has pose3d, other clips have pose2d", "clap/2: layout: is 'x', but",
             "half: video: ")

@@ -146,7 +146,8 @@ def files(entries: list[Entry], root: pathlib.Path, findings: Findings
       if not raw_files.is_text(entry.path):
         problem = "is not valid UTF-8; rename it"
       elif not path.is_file():
-        problem = "does not exist" if not path.exists() else "is not a file"
+        problem = (f"is not a file of {root}, which paths are relative to; mend the table"
+                   if not path.exists() else "is not a file")
       elif raw_files.escapes(path, root):
         problem = f"is a link out of {root}; put the file itself there"
     except OSError as error:
