@@ -6,7 +6,8 @@
 Arguments: dataset=NAME and protocol=NAME, as prepared; network=slowonly|c3d|x3d; kind=joint|limb,
 or joint+limb for a network each, whose scores are added; clips=N at test, each also mirrored
 (clips=1: not); batch=N, with which the learning rate grows; epochs=N; test=DIR evaluates a
-converted checkpoint, in float32, and trains nothing; dtype=NAME; seed=N.
+converted checkpoint, in float32, and trains nothing; released=pyskl|mmaction2, whose test pipeline;
+dtype=NAME; seed=N.
 
 The skeletons are those of PYSKL's annotation file (HRNet, COCO's 17 joints; protocols xsub,
 xview). dataset=ntu60,protocol=cross_subject takes the sensor's own 25 joints in the colour image

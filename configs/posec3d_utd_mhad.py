@@ -33,6 +33,9 @@ def get_config(arg: str = "") -> ConfigDict:
   maps = dict(recipe.FEW_CLIPS, kind=args.kind, size=(side, side))
   data = dict(dataset="utd_mhad", protocol="cross_subject", validation=0.1, time_jitter=0.15,
               threads=4, workers=0)
+  if args.source not in ("pose3d", "pose2d"):
+    raise configuration.UserError(f"config argument source={args.source} is neither pose3d nor "
+                                  "pose2d")
   if args.source == "pose3d":
     maps.update(source="pose3d", fit=True)
     data.update(pose=dict(num_poses=frames, turn=30.0))

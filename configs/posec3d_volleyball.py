@@ -6,7 +6,8 @@
 Arguments: dataset=NAME and protocol=NAME, as prepared; network=slowonly_narrow|slowonly|c3d|x3d;
 kind=joint|limb, or joint+limb for a network each, whose scores are added; clips=N at test, each
 also mirrored (clips=1: not); batch=N, with which the learning rate grows; epochs=N; test=DIR
-evaluates a converted checkpoint, in float32, and trains nothing; dtype=NAME; seed=N.
+evaluates a converted checkpoint, in float32, and trains nothing; released=pyskl|mmaction2, whose
+test pipeline; dtype=NAME; seed=N.
 
 All persons, up to 13, are drawn into the same maps, so that more of them cost the network nothing
 (section 4.4.3). Clips have 20 frames, of which 12 are seen; the network is half as wide, 0.52

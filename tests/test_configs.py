@@ -6,6 +6,7 @@ import pytest
 
 from actionjax import configuration, recipe
 from actionjax.data import pipeline
+from actionjax.errors import UserError
 from actionjax.steps import adopt, train
 from tests import raw_own
 
@@ -24,8 +25,9 @@ ARGUMENTS = {
     "posec3d_ntu120": ("", "dataset=ntu120,protocol=cross_setup"),
     "posec3d_ntu60": ("", "kind=joint+limb", "network=c3d,kind=limb", "network=x3d,clips=1",
                       "batch=64,epochs=24", "test=FOLDER,kind=limb",
+                      "test=FOLDER,kind=limb,released=mmaction2",
                       "dataset=ntu60,protocol=cross_view"),
-    "posec3d_utd_mhad": ("", "cpu", "cpu,kind=both,clips=10", "cpu,source=pose3d", "network=c3d",
+    "posec3d_utd_mhad": ("", "cpu", "cpu,kind=both,clips=10", "cpu,source=pose2d", "network=c3d",
                          "seed=1,epochs=2"),
     "posec3d_volleyball": ("",),
     "quickstart": ("", "tiny", "pose=none", "tiny,pose=none"),
@@ -42,6 +44,24 @@ ARGUMENTS = {
                      "cpu,attention=spatial", "cpu,attention=temporal", "cpu,attention=none",
                      "cpu,embedding=none", "cpu,coupler=false", "seed=1"),
 }
+
+
+@pytest.mark.parametrize("name, argument, message", [
+    ("posec3d_utd_mhad", "source=3d", "source=3d is neither pose3d nor pose2d"),
+    ("posec3d_ntu60", "released=open", "released=open is none of pyskl, mmaction2"),
+    ("rgbpose_ntu60", "laterals=all", "laterals=all is none of both, rgb_to_pose, pose_to_rgb")])
+def test_mistakes_in_arguments_are_named_at_once(name, argument, message):
+  with pytest.raises(UserError, match=message):
+    configuration.load(f"{configuration.shipped_directory()}/{name}.py:{argument}")
+
+
+def test_the_released_test_pipelines():
+  load = lambda argument: configuration.load(
+      f"{configuration.shipped_directory()}/posec3d_ntu60.py:test=FOLDER,{argument}")
+  theirs, others = load("kind=limb"), load("kind=limb,released=mmaction2")
+  assert dict(theirs.data.pose2d) == {} and "limbs" not in theirs.steps[0].model.maps
+  assert dict(others.data.pose2d) == {"frames": "mmaction2", "test_resize": "centre"}
+  assert len(others.steps[0].model.maps.limbs) == 17
 
 
 def test_every_config_is_listed():

@@ -921,6 +921,16 @@ def test_planning_knows_the_own_dataset(tmp_path):
     recipe.run(config, tmp_path / "run2")
 
 
+def test_skeletons_alone_are_no_video(tmp_path):
+  raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", raw_own.annotations(8)),
+                  tmp_path / "data")
+  config = configuration.load(f"{configuration.shipped_directory()}/own_data.py:tiny,"
+                              "dataset=annotations:mine,protocol=xsub")
+  config.data_dir = str(tmp_path / "data")
+  with pytest.raises(UserError, match="annotations:mine holds skeletons alone, but data.video"):
+    recipe.run(config, tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_from_the_folder_to_metrics_by_the_commands(tmp_path):
   raw = raw_own.folder(tmp_path / "raw")

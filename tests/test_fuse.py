@@ -44,6 +44,13 @@ def _run(context, *sources):
   return fuse.run(fuse.Config(tuple(sources)), context)
 
 
+def test_the_test_of_a_run_counts(tmp_path):
+  for name in ("00_rgb_test", "03_test", "04_rgb_1_pose_2"):
+    _scores(0).save(tmp_path / name, IDS)
+  assert files.find(tmp_path) == tmp_path / "03_test/scores.npz"
+  assert files.find(tmp_path / "00_rgb_test") == tmp_path / "00_rgb_test/scores.npz"
+
+
 def test_weighted_sum_by_hand(context):
   found = _run(context, dict(scores="joint", weight=2.0), dict(scores="limb"))
   scores, ids = files.load(context.workdir / found["scores"])

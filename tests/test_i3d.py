@@ -232,6 +232,33 @@ def test_reading_a_checkpoint(tmp_path):
     torch_layout.read_torch(str(tmp_path / "none.pth"))
 
 
+class _Log(list):
+  """What training tools keep beside weights: a class that the reader need not have."""
+
+
+class _Command:
+  def __init__(self, command):
+    self.command = command
+
+  def __reduce__(self):
+    return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_reading_weights_beside_other_objects(tmp_path, zipped):
+  torch = pytest.importorskip("torch")
+  path = tmp_path / "x.pth"
+  torch.save({"meta": {"best": np.float64(0.9), "log": _Log([1, 2]), "hooks": _Command(
+                  f"touch {tmp_path / 'ran'}"), "array": np.ones(3)},
+              "state_dict": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3),
+                             "c": torch.nn.Parameter(torch.ones(2))},
+              "optimizer": {"step": np.int64(3)}}, path, _use_new_zipfile_serialization=zipped)
+  state = torch_layout.read_torch(str(path))
+  np.testing.assert_array_equal(state["a"], [[0, 1, 2], [3, 4, 5]])
+  assert state["b"] == 3 and state["c"].tolist() == [1, 1] and len(state) == 3
+  assert not (tmp_path / "ran").exists(), "nothing in the file is executed"
+
+
 @pytest.mark.slow
 def test_numbers_of_the_pytorch_port():
   folder = _fixtures()

@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,6 +125,24 @@ def test_frozen_norms_are_those_of_evaluation():
   losses = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(x)), toy.batch(0)["label"]]
   _, history = _run(start, train_step, 1)
   np.testing.assert_allclose(history[0]["loss"], losses.mean(), rtol=1e-5)
+
+
+class _Told(nn.Module):
+  """A network whose batch norm is told by its call whether it trains."""
+
+  @nn.compact
+  def __call__(self, batch, *, train):
+    x = nn.Dense(4, name="dense")(batch["x"])
+    x = nn.BatchNorm(momentum=0.9, name="norm")(x, use_running_average=not train)
+    return nn.Dense(3, name="head")(x), {}
+
+
+def test_frozen_norms_that_are_told_by_their_call():
+  start, train_step, _ = _setup(freeze=("norm/",), model=_Told())
+  end, _ = _run(start, train_step, 2)
+  jax.tree.map(np.testing.assert_array_equal, start.batch_stats, end.batch_stats)
+  free, _ = _run(*_setup(model=_Told())[:2], 2)
+  assert not np.array_equal(start.batch_stats["norm"]["mean"], free.batch_stats["norm"]["mean"])
 
 
 def test_a_partly_frozen_module_keeps_learning_its_statistics():

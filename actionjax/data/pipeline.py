@@ -26,7 +26,7 @@ from actionjax.data.sections import VideoConfig as VideoConfig
 from actionjax.data.sections import batch_spec as batch_spec
 from actionjax.data.sections import model_inputs as model_inputs
 from actionjax.data.sections import only as only
-from actionjax.errors import UnreadableClipError
+from actionjax.errors import UnreadableClipError, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +56,16 @@ def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
   """The clips of a protocol's part: "train", "fit", "validation" or "test".
 
   Raises:
-    UserError: the dataset is not prepared, or has no such variant, protocol or part.
+    UserError: the dataset is not prepared, or has no such variant, protocol or part, or no
+      frames where they are asked for.
   """
   dataset = records.open_dataset(data_dir, config.dataset, config.variant)
   builder = builders.of(dataset)
   if own.is_own(config.dataset) and config.about is not None:
     own.check_same(config.about, dataset)
+  if config.video and dataset.info["modality"] == "none":
+    raise UserError(f"{config.dataset}{f'/{config.variant}' if config.variant else ''} holds "
+                    "skeletons alone, but data.video asks for frames; prepare it with its videos")
   rows = protocols.split(dataset.index, builders.protocol(builder, config.protocol), part,
                          validation=config.validation)
   return Clips(dataset, np.asarray(rows))

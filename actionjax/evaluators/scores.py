@@ -75,14 +75,16 @@ def load(path: pathlib.Path) -> tuple[Scores, np.ndarray]:
 
 
 def find(path: str | pathlib.Path) -> pathlib.Path:
-  """The `scores.npz` at or below a path: a file, an evaluation's folder, or a workdir, whose last
-  evaluation counts.
+  """The `scores.npz` at or below a path: a file, an evaluation's folder, or a workdir, whose
+  evaluation `test` counts, or else the last.
 
   Raises:
     UserError: there is none.
   """
   root = pathlib.Path(path)
-  for found in (root, root / FILE, *sorted(root.glob(f"*/{FILE}"), reverse=True)):
+  steps = sorted(root.glob(f"*/{FILE}"), reverse=True)
+  steps.sort(key=lambda file: file.parent.name.partition("_")[2] != "test")
+  for found in (root, root / FILE, *steps):
     if found.is_file():
       return found
   raise UserError(f"{root} holds no {FILE}; give a workdir, an evaluation's folder, or the file")

@@ -1,4 +1,5 @@
 """PyTorch's names and array layouts, for the importers of its checkpoints."""
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,9 +26,14 @@ def read_torch(path: str) -> dict[str, np.ndarray]:
   except ImportError:
     raise UserError(f"{path}: reading PyTorch files needs PyTorch: pip install torch") from None
   try:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-  except Exception as e:  # Missing, truncated, not a checkpoint, or one with pickled code.
-    raise UserError(f"{path}: cannot be read as PyTorch weights ({_first_line(e)})") from e
+    try:
+      content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+      # Training logs and settings lie beside the weights, as objects that are of no use here.
+      content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_Inert)
+  except Exception as e:  # Missing, truncated, or not a checkpoint.
+    raise UserError(f"{path}: cannot be read as PyTorch weights ({_first_line(e)}); "
+                    "fetch it again") from e
   if isinstance(content, Mapping):
     for key in ("state_dict", "model_state_dict"):
       if isinstance(content.get(key), Mapping):
@@ -38,10 +44,53 @@ def read_torch(path: str) -> dict[str, np.ndarray]:
     for name, value in content.items():
       if isinstance(value, torch.Tensor):
         value = value.float() if value.dtype == torch.bfloat16 else value
-        state[name.removeprefix("module.")] = value.numpy()
+        state[name.removeprefix("module.")] = value.detach().numpy()
   if not state:
     raise UserError(f"{path}: holds no named arrays")
   return state
+
+
+class _Nothing:
+  """Stands for an object of a class that is not looked up: takes what it is given, keeps none."""
+
+  def __new__(cls, *unused_args, **unused_kwargs):
+    return super().__new__(cls)
+
+  def __init__(self, *unused_args, **unused_kwargs):
+    pass
+
+  def __call__(self, *unused_args, **unused_kwargs):
+    return self
+
+  def __setitem__(self, key, value):
+    pass
+
+  append = extend = add = update = __setstate__ = __call__
+
+
+class _Unpickler(pickle.Unpickler):
+  """Looks up what tensors are made of, and nothing else: no code of the file is run."""
+
+  def find_class(self, module, name):
+    if (module, name) in _TENSORS:
+      return super().find_class(module, name)
+    return _Nothing
+
+
+class _Inert:
+  """What `torch.load` takes for the module `pickle`."""
+  Unpickler, UnpicklingError = _Unpickler, pickle.UnpicklingError
+
+  @staticmethod
+  def load(file, **kwargs):
+    return _Unpickler(file, **kwargs).load()
+
+
+_TENSORS = frozenset([
+    ("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"), ("torch", "Size"),
+    *(("torch", f"{kind}Storage") for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int",
+                                               "Short", "Char", "Byte", "Bool"))])
 
 
 def _first_line(error):

@@ -2,7 +2,8 @@
 
 In every frame each person loses, with probability p, one joint of an arm or a leg. The paper drops
 keypoints before anything else looks at them; here they go missing from what was sampled, scaled
-and cropped, so that the person's box stays that of the whole skeleton.
+and cropped, so that the box of a 2D skeleton stays that of the whole one. Views of 3D skeletons are
+fitted to the joints that are left.
 """
 from collections.abc import Mapping
 

@@ -22,6 +22,8 @@ NETWORKS = {"slowonly": posec3d.SLOWONLY, "slowonly_346": posec3d.SLOWONLY_346,
             "slowonly_narrow": posec3d.SLOWONLY_NARROW, "slowonly_small": SLOWONLY_SMALL,
             "c3d": posec3d.C3D, "x3d": posec3d.X3D}
 FUSED = "joint+limb"
+# Whose code -> fields of `pipeline.Pose2dConfig` that its test pipeline asks for.
+RELEASED = {"pyskl": {}, "mmaction2": dict(frames="mmaction2", test_resize="centre")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Settings:
     epochs: of the training; the released configs count ten as one.
     weight_decay: on all parameters.
     pose2d: fields of `pipeline.Pose2dConfig`.
+    released: whose test clips, test windows and order of limbs: "pyskl" or "mmaction2".
     test: a model directory that is evaluated instead of trained.
     dtype, seed: as elsewhere.
   """
@@ -52,6 +55,7 @@ class Settings:
   epochs: float = 240.0
   weight_decay: float = 3e-4
   pose2d: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  released: str = "pyskl"
   test: str = ""
   dtype: str = "bfloat16"
   seed: int = 0
@@ -60,7 +64,7 @@ class Settings:
 def arguments(dataset: str, protocol: str, **changes) -> dict:
   """The arguments that every one of these configs takes, with their defaults."""
   return dict(dataset=dataset, protocol=protocol, network="slowonly", kind="joint", clips=10,
-              batch=256, epochs=240.0, test="", dtype="", seed=0) | changes
+              batch=256, epochs=240.0, released="pyskl", test="", dtype="", seed=0) | changes
 
 
 def settings(name: str, args: Mapping, **changes) -> Settings:
@@ -81,18 +85,21 @@ def config(given: Settings) -> ConfigDict:
   """The whole recipe.
 
   Raises:
-    UserError: an unknown network, or one directory to test two networks.
+    UserError: an unknown network or `released`, or one directory to test two networks.
   """
   kinds = tuple(given.kind.split("+")) if given.kind == FUSED else (given.kind,)
   if given.test and len(kinds) > 1:
     raise UserError(f"config argument test={given.test} is one network: give kind=joint or "
                     "kind=limb")
+  if given.released not in RELEASED:
+    raise UserError(f"config argument released={given.released} is none of {', '.join(RELEASED)}")
   built = ConfigDict()
   built.name = given.name
   built.seed = given.seed
   built.data_dir = config_dict.placeholder(str)
   built.data = ConfigDict(dict(dataset=given.dataset, protocol=given.protocol, flip=0.5,
-                               pose2d=dict(given.pose2d), threads=8, workers=0))
+                               pose2d=dict(given.pose2d) | RELEASED[given.released],
+                               threads=8, workers=0))
   steps = []
   for kind in kinds:
     network = "network" if len(kinds) == 1 else kind
@@ -110,7 +117,9 @@ def config(given: Settings) -> ConfigDict:
 
 def _model(given: Settings, kind: str) -> dict:
   return dict(name="posec3d", backbone=backbone(given.network), dtype=given.dtype,
-              maps=dict(kind=kind, test_size=(64, 64)))
+              maps=dict(kind=kind, test_size=(64, 64)) | (
+                  dict(limbs=posec3d.MMACTION_LIMBS)
+                  if kind == "limb" and given.released == "mmaction2" else {}))
 
 
 def _training(given: Settings, name: str, kind: str) -> dict:

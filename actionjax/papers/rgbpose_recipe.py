@@ -62,8 +62,11 @@ def config(given: Settings) -> ConfigDict:
   """The whole recipe.
 
   Raises:
-    UserError: numbers of frames that do not go together.
+    UserError: numbers of frames that do not go together, or unknown laterals.
   """
+  if given.laterals not in rgbpose.LATERALS:  # before the two streams are trained
+    raise UserError(f"config argument laterals={given.laterals} is none of "
+                    f"{', '.join(rgbpose.LATERALS)}")
   if given.frames < 1 or given.poses % given.frames:
     raise UserError(f"config arguments poses={given.poses} and frames={given.frames}: there must "
                     "be as many skeletons, or a multiple of them, as frames of the video")

@@ -71,6 +71,10 @@ def run(config: Config, context: Context) -> dict:
   sharding.check_batch_size(config.batch_size, context.mesh, f"{context.path}.batch_size")
   variables, description = checkpoint.load_model(context.model_of(config.model_from),
                                                  sharding.replicated(context.mesh))
+  if "model" not in description:
+    raise UserError(f"{context.path}.model_from: {config.model_from} holds converted weights "
+                    "alone; a config that says which network they are evaluates them, such as "
+                    "configs/posec3d_ntu60.py:test=DIR")
   model = models.create(description["model"], num_classes=len(description["class_names"]),
                         layout=description["layout"], path="the checkpoint's model")
   data = data_of(config, description, model, context)

@@ -81,8 +81,9 @@ def _frozen_norms(labels):
     module = context.module
     if isinstance(module, nn.BatchNorm) and _is_frozen(labels, module.path):
       # `train` reaches all modules alike. The field, which Flax protects, is set because an
-      # argument of the call may not contradict it.
+      # argument of the call may not contradict it; nor may there be both.
       object.__setattr__(module, "use_running_average", True)
+      args, kwargs = args[:1], {**kwargs, "use_running_average": None}
     return call(*args, **kwargs)
 
   return intercept
