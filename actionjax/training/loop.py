@@ -88,7 +88,7 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
     try:
       while True:
         if _validation_due(step, config, progress, validate):
-          with stop.raising():
+          with stop.raising(step):
             result = validate(state.variables())
           _judge(progress, result, config, optim, step)
           if writer:
@@ -100,7 +100,7 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
           checkpoints.save("last", state, progress)
         if step == config.total_steps:
           if asked or stop.asked:
-            raise Stopped(f"stopped on request at step {step}; run the same command to go on")
+            raise _stopped(step)
           break
 
         batch = meter.time_waiting(feed)
@@ -119,7 +119,7 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
             writer.write(step, row | meter.row(step))
             meter.show(step, row)
         if stops:
-          raise Stopped(f"stopped on request at step {step}; run the same command to go on")
+          raise _stopped(step)
         if saves and not _validation_due(step, config, progress, validate):
           checkpoints.save("last", state, progress)
     except Stopped:
@@ -189,6 +189,10 @@ def _prefetch(batches: Iterator[dict], mesh, depth: int = 2) -> Iterator[dict]:
   yield from queue
 
 
+def _stopped(step: int) -> Stopped:
+  return Stopped(f"stopped on request at step {step}; run the same command to go on")
+
+
 class _StopRequest:
   """Turns SIGTERM and SIGINT into a flag that the loop reads between steps.
 
@@ -199,7 +203,7 @@ class _StopRequest:
   def __init__(self):
     self._alone = jax.process_count() == 1
     self._asked = False
-    self._raises = False
+    self._step = None
     self._old = {}
 
   def __enter__(self):
@@ -221,22 +225,22 @@ class _StopRequest:
     self._asked = True
     if not self._alone:
       os.kill(os.getpid(), signal.SIGTERM)
-    elif self._raises:
-      raise Stopped("stopped on request; run the same command to go on")
+    elif self._step is not None:
+      raise _stopped(self._step)
 
   @contextlib.contextmanager
-  def raising(self):
-    """Within, a request raises `Stopped` at once: for work that can be done again.
+  def raising(self, step: int):
+    """Within, after a step, a request raises `Stopped` at once: for work that can be done again.
 
     One process only; several must stop at the same step and wait for the next.
     """
-    self._raises = self._alone
+    self._step = step if self._alone else None
     try:
       if self.asked:
-        raise Stopped("stopped on request; run the same command to go on")
+        raise _stopped(step)
       yield
     finally:
-      self._raises = False
+      self._step = None
 
   @property
   def asked(self) -> bool:
