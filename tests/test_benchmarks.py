@@ -22,6 +22,7 @@ def test_timings_of_every_training_step(tiny_data_dir):
     assert "waiting for data" in str(timing)
 
 
+@pytest.mark.slow
 def test_summary_counts_parameters_and_shapes():
   config = configuration.load("configs/quickstart.py:tiny")
   step = recipe.plan(config)[2]

@@ -81,7 +81,7 @@ def annotated(tmp_path_factory):
   return str(root)
 
 
-LARGE = ("rgbpose", "hac_ntu")  # networks of hundreds of operations, each traced for seconds
+LARGE = ("rgbpose", "hac")  # networks of hundreds of operations, each traced for seconds
 
 _logits = {}  # of equal models in several configs, which are evaluated once
 

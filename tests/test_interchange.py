@@ -392,6 +392,7 @@ def _mutated(tmp_path_factory, examples):
   examine()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_mutated_datasets_raise_the_documented_error(tmp_path_factory):
   _mutated(tmp_path_factory, 300)

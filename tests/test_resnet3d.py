@@ -74,6 +74,7 @@ def test_r2plus1d_width_keeps_the_parameters():
   assert _count(ResNet3D(18, kernels="factorised"), (1, 8, 64, 64, 3)) < 0.55 * whole
 
 
+@pytest.mark.slow
 def test_centre_inflation_of_a_2d_network_gives_it_frame_by_frame():
   """Independent of padding and strides: a 3×3×3 kernel that is zero but for its middle
   slice is the 2D kernel, so the inflated network is the 2D one on every frame."""

@@ -152,6 +152,7 @@ def test_a_partly_frozen_module_keeps_learning_its_statistics():
   assert not np.array_equal(mean(start), mean(end))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_masked_weights_stay_exactly_zero(name):
   config = optim.OptimConfig(name=name, learning_rate=1e-2, weight_decay=0.1)
@@ -360,6 +361,7 @@ def test_a_stop_request_at_the_very_end_is_heard(tmp_path):
     assert int(end.step) == 6 and progress.validated == (6 if kwargs else 0)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
   _fit(tmp_path, total_steps=2)
   for setup, detail in ((_setup(model=toy.Toy(width=5)), "has shape (8,) there and (5,) here"),

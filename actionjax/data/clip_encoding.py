@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from actionjax.data import boxes, kinect, videos
+from actionjax.data.archives import Source
 from actionjax.errors import RawDataError
 
 # A box grown by 10 % is 1.2 / 1.6 of the stored one: its longer side then has 256 real pixels.
@@ -52,6 +53,18 @@ class Pose:
 
 
 Read = Callable[[Callable[[int, int], boxes.StoredWindow]], videos.Stored]
+
+
+def reader(video: Source | None, max_frames: int) -> Read | None:
+  """Reads a video file for `fields`; None where there is none. See `videos.read`."""
+  if video is None:
+    return None
+
+  def read(place):
+    with video.on_disk() as path:
+      return videos.read(path, place, max_frames)
+
+  return read
 
 
 def fields(pose: Pose | None, read: Read | None, *, crop: bool, video: bool,

@@ -166,12 +166,9 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
     RawDataError: an unreadable or malformed file, or a video and a skeleton of lengths that
       cannot belong together; names the files.
   """
-  def read(place):
-    with raw.video.on_disk() as path:
-      return videos.read(path, place, MAX_FRAMES)
-
   found = pose(raw.skeleton, COLOUR) if raw.skeleton else None
-  return _record(raw, found, read if video and raw.video else None, video=video, crop=crop)
+  read = clip_encoding.reader(raw.video, MAX_FRAMES) if video else None
+  return _record(raw, found, read, video=video, crop=crop)
 
 
 def encode_depth(raw: RawClip, *, video: bool, crop: bool) -> dict:

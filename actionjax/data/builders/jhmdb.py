@@ -33,7 +33,7 @@ import re
 
 import numpy as np
 
-from actionjax.data import archives, clip_encoding, image_frames, matlab, plain_pickle, videos
+from actionjax.data import archives, clip_encoding, image_frames, matlab, plain_pickle
 from actionjax.data.archives import Source
 from actionjax.data.boxes import FARTHEST_PIXEL
 from actionjax.data.findings import shown
@@ -267,15 +267,10 @@ def encode(raw: RawClip, *, video: bool, crop: bool, pickled: bool) -> dict:
       belong together; names the files.
   """
   del pickled
-
-  def read(place):
-    if raw.images:
-      return image_frames.read(raw.images, place, FPS)
-    with raw.video.on_disk() as path:
-      return videos.read(path, place, MAX_FRAMES)
-
-  framed = video and (raw.images or raw.video)
+  read = clip_encoding.reader(raw.video, MAX_FRAMES)
+  if raw.images:
+    read = lambda place: image_frames.read(raw.images, place, FPS)
   names = (raw.video or raw.images and pathlib.PurePath(raw.images[0].name).parent, raw.joints)
   return {"clip_id": raw.clip_id, "label": raw.label, "setup": raw.setup, "fps": FPS,
-          } | clip_encoding.fields(_pose(raw), read if framed else None, crop=crop, video=video,
+          } | clip_encoding.fields(_pose(raw), read if video else None, crop=crop, video=video,
                                    names=names)

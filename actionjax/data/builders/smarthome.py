@@ -35,7 +35,7 @@ import re
 
 import numpy as np
 
-from actionjax.data import archives, boxes, clip_encoding, kinect, protocols, videos
+from actionjax.data import archives, boxes, clip_encoding, kinect, protocols
 from actionjax.data.archives import Source
 from actionjax.data.findings import shown
 from actionjax.errors import RawDataError
@@ -225,18 +225,13 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
     RawDataError: an unreadable or malformed file, or a video and a skeleton of lengths that
       cannot belong together; names the files.
   """
-  def read(place):
-    with raw.video.on_disk() as path:
-      return videos.read(path, place, MAX_FRAMES)
-
-  framed = video and raw.video is not None
+  read = clip_encoding.reader(raw.video, MAX_FRAMES) if video else None
   pose = _pose(raw.skeleton) if raw.skeleton else None
-  if pose is None and not framed:
+  if pose is None and read is None:
     pose = _nobody(1)  # files without any frame exist; a clip has at least one
   record = {"clip_id": raw.clip_id, "label": raw.label, "subject": raw.subject,
             "camera": raw.camera, "fps": FPS} | clip_encoding.fields(
-                pose, read if framed else None, crop=crop, video=video,
-                names=(raw.video, raw.skeleton))
+                pose, read, crop=crop, video=video, names=(raw.video, raw.skeleton))
   if pose is None:
     height, width = record["image_size"]
     whole = boxes.StoredWindow(0, 0, width, height, width, height)

@@ -60,14 +60,14 @@ class RawClip:
   action: int
   subject: int
   trial: int
-  depth: Source | None
+  video: Source | None
   skeleton: Source | None
 
   @property
   def sources(self) -> tuple[tuple[str, int], ...]:
     """(file name without its folder, bytes): the same from a zip or a folder."""
     return tuple((source.base, source.size)
-                 for source in (self.depth, self.skeleton) if source)
+                 for source in (self.video, self.skeleton) if source)
 
 
 def _list(raw_dir: pathlib.Path, kind: str) -> list[Source]:
@@ -206,10 +206,10 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
     RawDataError: an unreadable file, a wrong variable, shape or dtype, or a video and a
       skeleton of different lengths; names the files.
   """
-  depth = _variable(raw.depth, "depth") if raw.depth and video else None
+  depth = _variable(raw.video, "depth") if raw.video and video else None
   skeleton = _variable(raw.skeleton, "skeleton") if raw.skeleton else None
   if depth is not None and skeleton is not None and depth.shape[2] != skeleton.shape[2]:
-    raise RawDataError(f"{raw.depth} has {depth.shape[2]} frames, but {raw.skeleton} has "
+    raise RawDataError(f"{raw.video} has {depth.shape[2]} frames, but {raw.skeleton} has "
                        f"{skeleton.shape[2]}")
   record = {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject, "fps": FPS}
   pose, score = np.zeros((0, 0, 0, 3)), np.zeros((0, 0, 0), np.float32)

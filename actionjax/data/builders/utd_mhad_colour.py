@@ -15,11 +15,9 @@ Either kind may be absent as a whole. All 861 clips take some minutes of one cor
 this dataset (see `ops/projection.py`). Skeletons that are shorter or longer than the video are
 matched to its frames in proportion, and counted.
 """
-import dataclasses
 import re
 
-from actionjax.data import archives, clip_encoding, videos
-from actionjax.data.archives import Source
+from actionjax.data import archives, clip_encoding
 from actionjax.data.builders import utd_mhad
 from actionjax.ops import projection
 
@@ -37,23 +35,6 @@ PROTOCOLS = utd_mhad.PROTOCOLS
 TITLE, SIZE, MAX_FRAMES = "UTD-MHAD", (640, 480), 1500
 _FILE = re.compile(r"(?:^|/)a(\d+)_s(\d+)_t(\d+)_(color\.avi|skeleton\.mat)$", re.IGNORECASE)
 _KINDS = {"color.avi": "colour video", "skeleton.mat": "skeleton"}
-
-
-@dataclasses.dataclass(frozen=True)
-class RawClip:
-  """One clip's files; either may be None."""
-  clip_id: str
-  action: int
-  subject: int
-  trial: int
-  skeleton: Source | None
-  video: Source | None
-
-  @property
-  def sources(self) -> tuple[tuple[str, int], ...]:
-    """(file name without its folder, bytes): the same from a zip or a folder."""
-    return tuple((source.base, source.size)
-                 for source in (self.skeleton, self.video) if source)
 
 
 def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
@@ -80,12 +61,13 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
     raise archives.nothing_found(raw_dir, f"a*_s*_t*{ending}_skeleton.mat files", TITLE)
   archives.require_all(raw_dir, kinds, utd_mhad.clip_id)
   clips = sorted(set().union(*kinds.values()))
-  return archives.Found([RawClip(utd_mhad.clip_id(clip), *clip, kinds.get("skeleton", {}).get(clip),
-                                 kinds.get("colour video", {}).get(clip)) for clip in clips],
-                        utd_mhad.remarks(len(clips)))
+  files = [[kinds.get(kind, {}).get(clip) for kind in ("colour video", "skeleton")]
+           for clip in clips]
+  return archives.Found([utd_mhad.RawClip(utd_mhad.clip_id(clip), *clip, *found)
+                         for clip, found in zip(clips, files)], utd_mhad.remarks(len(clips)))
 
 
-def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
+def encode(raw: utd_mhad.RawClip, *, video: bool, crop: bool) -> dict:
   """One clip as a record (see `data/records.py`).
 
   Args:
@@ -96,15 +78,11 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
     RawDataError: an unreadable or malformed file, or a video and a skeleton of lengths that
       cannot belong together; names the files.
   """
-  def read(place):
-    with raw.video.on_disk() as path:
-      return videos.read(path, place, MAX_FRAMES)
-
   pose = None
   if raw.skeleton:
     pose3d, score = utd_mhad.read_pose(raw.skeleton)
     pose = clip_encoding.Pose(projection.project(pose3d), score, SIZE, pose3d)
   return {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject,
           "fps": FPS} | clip_encoding.fields(
-              pose, read if video and raw.video else None, crop=crop, video=video,
-              names=(raw.video, raw.skeleton))
+              pose, clip_encoding.reader(raw.video, MAX_FRAMES) if video else None, crop=crop,
+              video=video, names=(raw.video, raw.skeleton))
