@@ -181,7 +181,8 @@ def test_three_views_are_jittered_apart():
 
 
 @pytest.mark.parametrize("maps,word", [(dict(kind="bone"), "bone"), (dict(source="pose3d"), "fit"),
-                                       (dict(blur=2), "blur"), (dict(shift=-0.1), "shift")])
+                                       (dict(blur=2), "blur"), (dict(shift=-0.1), "shift"),
+                                       (dict(sigma=0.0), "sigma"), (dict(size=(56,)), "size")])
 def test_mistakes_in_maps_are_named(maps, word):
   with pytest.raises(UserError, match=word) as error:
     posec3d.make_maps(maps)
@@ -189,6 +190,12 @@ def test_mistakes_in_maps_are_named(maps, word):
 
 
 # RGBPose-SlowFast.
+
+def test_skeletons_are_not_moved_beside_a_video():
+  model = rgbpose.Model(5, "coco_17", **{**SMALL, "maps": dict(SMALL["maps"], rotate=10.0)})
+  with pytest.raises(UserError, match="rotate, stretch and shift move the skeletons, and not the v"):
+    jax.eval_shape(lambda b: model.init(jax.random.key(0), b, train=False), _batch())
+
 
 def test_transposed_convolution_against_its_definition():
   rng = np.random.default_rng(0)

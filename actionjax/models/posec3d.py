@@ -76,6 +76,12 @@ class Maps:
                         f"{', '.join(known)}")
     if self.source == "pose3d" and not self.fit:
       raise UserError("model.maps.fit must be True for pose3d, whose metres are no pixels")
+    if self.sigma <= 0:
+      raise UserError(f"model.maps.sigma must be above 0, not {self.sigma:g}")
+    for field in ("size", "test_size"):
+      sides = getattr(self, field)
+      if sides is not None and (len(sides) != 2 or min(sides) < 1):
+        raise UserError(f"model.maps.{field}: {tuple(sides)} is no (height, width)")
     for field in ("rotate", "stretch", "shift"):
       if getattr(self, field) < 0:
         raise UserError(f"model.maps.{field} must be 0 or more, not {getattr(self, field):g}")
