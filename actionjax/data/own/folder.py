@@ -16,7 +16,8 @@ Skeletons of `CLIP.mp4` are arrays in `CLIP.npz` beside it:
 
 of M persons, T frames, J joints; one pose or both. If T is not the video's number of frames, time
 is stretched evenly. Files `CLIP.npz` alone, without any video, are a dataset of skeletons. Or one
-PYSKL annotation file has the skeletons of all clips, by the videos' names.
+PYSKL annotation file has the skeletons of all clips, by the videos' names; its lists become
+protocols.
 """
 import dataclasses
 import pathlib
