@@ -39,7 +39,7 @@ from actionjax.data.boxes import FARTHEST_PIXEL
 from actionjax.data.findings import shown
 from actionjax.errors import RawDataError
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 CLASS_NAMES = ("brush_hair", "catch", "clap", "climb_stairs", "golf", "jump", "kick_ball", "pick",
                "pour", "pullup", "push", "run", "shoot_ball", "shoot_bow", "shoot_gun", "sit",
                "stand", "swing_baseball", "throw", "walk", "wave")

@@ -20,7 +20,7 @@ are shorter or longer than the video are matched to its frames in proportion, an
 """
 from actionjax.data import clip_encoding, msr_daily, protocols
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 CLASS_NAMES = msr_daily.CLASS_NAMES
 LAYOUT = "kinect_v1_20"
 POSES = ("pose3d", "pose2d")

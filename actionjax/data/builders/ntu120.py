@@ -14,7 +14,7 @@ Then 113,945 clips remain, 63,026 / 50,919 across subjects and 54,468 / 59,477 a
 """
 from actionjax.data import ntu, protocols
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 LAYOUT = "kinect_v2_25"
 MODALITY = "colour"
 FPS = ntu.FPS

@@ -27,7 +27,7 @@ preparation; a clip that cannot be mended can be added to that list.
 from actionjax.data import ntu, protocols
 from actionjax.data.builders import ntu120
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 CLASS_NAMES = ntu120.CLASS_NAMES[:ntu.FIRST_ACTIONS]
 LAYOUT = "kinect_v2_25"
 MODALITY = "colour"

@@ -40,7 +40,7 @@ from actionjax.data.archives import Source
 from actionjax.data.findings import shown
 from actionjax.errors import RawDataError
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 CLASS_NAMES = (
     "Cook.Cleandishes", "Cook.Cleanup", "Cook.Cut", "Cook.Stir", "Cook.Usestove", "Cutbread",
     "Drink.Frombottle", "Drink.Fromcan", "Drink.Fromcup", "Drink.Fromglass", "Eat.Attable",

@@ -29,7 +29,7 @@ from actionjax.data.findings import Findings, shown
 from actionjax.data.own import annotations, columns, listing
 from actionjax.errors import RawDataError, UserError
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 OPTIONS = {"layout": "", "size": 256, "max_frames": 1500, "whole_frames": False, "table": "",
            "skeletons": ""}
 ARRAYS = ("pose3d", "pose2d", "pose_score", "layout", "image_size", "fps")
