@@ -80,9 +80,10 @@ class Recogniser:
     if self.data.video:
       if "frames" not in clip or not len(clip["frames"]):
         raise UserError("the clip has no frames, which this model reads")
-    if self.data.pose:
+    reads = pipeline.model_inputs(self.data)
+    if "pose3d" in reads:
       self._complete_pose(clip, "pose3d", 3)
-    if self.data.pose2d:
+    if "pose2d" in reads:
       self._complete_pose(clip, "pose2d", 2)
       _complete_size(clip)
     return clip

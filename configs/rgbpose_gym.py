@@ -10,7 +10,9 @@ beside ours: 94.1 % mean class accuracy (88.5, 92.0 and 93.4 the others).
 Arguments: dataset=NAME and protocol=NAME, as prepared; frames=N and poses=N of a clip;
 laterals=both|rgb_to_pose|pose_to_rgb|none; clips=N at test; gpus=N of the released 8, with which
 batches and learning rates shrink; rgb=DIR and pose=DIR start from runs or converted models instead
-of training these streams; epochs=SHARE of the released 180, 180 and 20; dtype=NAME; seed=N.
+of training these streams; epochs=SHARE of the released 180, 180 and 20; test=DIR evaluates a
+converted checkpoint, in float32, and trains nothing; network=rgbpose|rgb|pose, which it holds;
+dtype=NAME; seed=N.
 
 The clips of FOLDER lie in train/CLASS and test/CLASS; the skeletons are those of PYSKL's annotation
 file, COCO's 17 joints. A training of this size takes 8 GPUs; not run here.
@@ -30,5 +32,5 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(arg, **recipe.arguments("folder:gym", "split"))
   paper = PAPER.get((args.frames, args.poses), {})
-  return recipe.config(recipe.Settings(
-      name="rgbpose_gym", paper=paper, metric="mean_class_accuracy", **args))
+  return recipe.config(recipe.settings(
+      "rgbpose_gym", args, paper=paper, metric="mean_class_accuracy"))

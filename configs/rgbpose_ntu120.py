@@ -10,7 +10,9 @@ beside ours: 95.3 % cross-subject with frames=16,poses=48.
 Arguments: dataset=NAME and protocol=NAME, as prepared; frames=N and poses=N of a clip;
 laterals=both|rgb_to_pose|pose_to_rgb|none; clips=N at test; gpus=N of the released 8, with which
 batches and learning rates shrink; rgb=DIR and pose=DIR start from runs or converted models instead
-of training these streams; epochs=SHARE of the released 180, 180 and 20; dtype=NAME; seed=N.
+of training these streams; epochs=SHARE of the released 180, 180 and 20; test=DIR evaluates a
+converted checkpoint, in float32, and trains nothing; network=rgbpose|rgb|pose, which it holds;
+dtype=NAME; seed=N.
 
 The sensor's own skeletons are 25 joints in the colour image; the paper's are COCO's 17 of HRNet.
 For those, prepare the videos with PYSKL's annotation file
@@ -30,4 +32,4 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(arg, **recipe.arguments("ntu120", "cross_subject"))
   paper = PAPER.get((args.protocol, args.frames, args.poses), {})
-  return recipe.config(recipe.Settings(name="rgbpose_ntu120", paper=paper, **args))
+  return recipe.config(recipe.settings("rgbpose_ntu120", args, paper=paper))

@@ -33,9 +33,16 @@ ARGUMENTS = {
     "quickstart": ("", "tiny", "pose=none", "tiny,pose=none"),
     "rgbpose_gym": ("dataset=ntu60,protocol=cross_subject",),
     "rgbpose_ntu120": ("protocol=cross_setup",),
-    "rgbpose_ntu60": ("", "frames=16,poses=48,laterals=pose_to_rgb", "rgb=FOLDER,gpus=1.0"),
+    "rgbpose_ntu60": ("", "frames=16,poses=48,laterals=pose_to_rgb", "rgb=FOLDER,gpus=1.0",
+                      "test=FOLDER", "test=FOLDER,network=pose", "test=FOLDER,network=rgb"),
     "stgcnpp_utd_mhad": ("", "cpu", "cpu,stream=bone_motion", "variant=stgcn",
                           "cpu,drop=0.25", "seed=1"),
+    "stgcnpp_ntu120": ("dataset=annotations:ntu120,dimensions=2,network=stgcn",
+                       "dataset=ntu120,protocol=cross_setup"),
+    "stgcnpp_ntu60": ("dataset=ntu60,protocol=cross_subject",
+                      "dataset=annotations:ntu60,dimensions=2,stream=joint+bone_motion",
+                      "dataset=annotations:ntu60,dimensions=2,drop=0.25,batch=64,network=msg3d",
+                      "dataset=annotations:ntu60,dimensions=2,test=FOLDER,stream=bone_motion"),
     "vpn_ntu120": ("", "protocol=cross_setup", "attention=spatial", "attention=temporal",
                    "attention=none,embedding=none", "pose=lstm", "pose=none", "coupler=false",
                    "released"),
@@ -49,6 +56,13 @@ ARGUMENTS = {
 @pytest.mark.parametrize("name, argument, message", [
     ("posec3d_utd_mhad", "source=3d", "source=3d is neither pose3d nor pose2d"),
     ("posec3d_ntu60", "released=open", "released=open is none of pyskl, mmaction2"),
+    ("stgcnpp_ntu60", "network=gcn", "network=gcn is none of stgcnpp, stgcn, msg3d"),
+    ("stgcnpp_ntu60", "stream=joint+bones", "stream=bones is none of joint, bone,"),
+    ("stgcnpp_ntu60", "test=FOLDER,stream=joint+bone", "test=FOLDER is one network"),
+    ("stgcnpp_ntu60", "test=FOLDER,drop=0.5", "test=FOLDER trains nothing: leave out drop"),
+    ("posec3d_ntu60", "test=FOLDER,epochs=2,batch=8", "trains nothing: leave out batch, epochs"),
+    ("rgbpose_ntu60", "test=FOLDER,gpus=1", "trains nothing: leave out gpus"),
+    ("rgbpose_ntu60", "network=pose", "network=pose says what test=DIR holds"),
     ("rgbpose_ntu60", "laterals=all", "laterals=all is none of both, rgb_to_pose, pose_to_rgb")])
 def test_mistakes_in_arguments_are_named_at_once(name, argument, message):
   with pytest.raises(UserError, match=message):

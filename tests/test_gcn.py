@@ -224,7 +224,7 @@ def _input(name, shape):
 def _check_network(module, state, stored, x):
   found = torch_gcn.import_gcn(state)
   fields = {key: value for key, value in found.model.items() if key != "name"}
-  model = module.Model(found.num_classes, **fields | {"normalise": "none"})
+  model = module.Model(found.num_classes, **fields)
   batch = {"pose3d": x, "pose_score": np.ones(x.shape[:-1], np.float32)}
   logits, out = jax.jit(lambda v, b: model.apply(v, b, train=False))(found.variables, batch)
   expected = stored["features"].transpose(0, 1, 4, 3, 2)  # [N,M,C,T,V]
@@ -477,7 +477,7 @@ def test_stgcn_from_both_names(quick_compilation, tmp_path, monkeypatch):
   assert found.model == dict(
       name="stgcn", variant="stgcn", width=8, stage_sizes=(2, 1), temporal="single",
       graph_residual=False, adaptive="importance", graph="partition", layout="coco_17",
-      normalise="image")
+      normalise="none")
   assert found.num_classes == 6
   older = torch_gcn.import_gcn(_torch_stgcn(original=True))
   assert older.model == found.model

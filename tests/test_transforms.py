@@ -77,8 +77,8 @@ def test_only_picked_frames_are_decoded():
 def test_mirroring_twice_changes_nothing(name):
   layout = skeletons.layout(name)
   pose = np.random.default_rng(0).normal(size=(2, 5, layout.num_joints, 3)).astype(np.float32)
-  once = transforms.mirror_pose3d(pose, layout)
-  np.testing.assert_array_equal(transforms.mirror_pose3d(once, layout), pose)
+  once = transforms.mirror_pose(pose, layout)
+  np.testing.assert_array_equal(transforms.mirror_pose(once, layout), pose)
   left, right = layout.index("left_shoulder"), layout.index("right_shoulder")
   np.testing.assert_array_equal(once[..., left, 0], -pose[..., right, 0])
   np.testing.assert_array_equal(once[..., left, 1:], pose[..., right, 1:])

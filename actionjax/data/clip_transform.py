@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 
-from actionjax.data import pose2d, pose_sampling, sampling, transforms
+from actionjax.data import graph_clips, pose2d, pose_sampling, sampling, transforms
 from actionjax.data.sections import CROPS, DataConfig, model_inputs
 from actionjax.errors import UnreadableClipError
 
@@ -17,6 +17,7 @@ class _Choices:
     at, scale, mirror, turn, interval, intensity: of the video's window (x, y), its size, left and
       right, the skeleton's turn, the part of the clip (see `sampling.cut`), and the pixels.
     framing: of 2D skeletons, and of a video that goes with them.
+    graph: a normalised clip, and the frames of it.
     picks: the frames of a video, where they are drawn one by one.
     size: (h, w) of the video.
   """
@@ -29,6 +30,7 @@ class _Choices:
   interval: tuple[float, float] = (0.0, 0.0)
   intensity: tuple[float, float] = (0.0, 0.0)
   framing: pose2d.Framing | None = None
+  graph: tuple[graph_clips.Sequence, np.ndarray] | None = None
   picks: np.ndarray | None = None
   size: tuple[int, int] | None = None
 
@@ -68,6 +70,11 @@ class ClipTransform:
       first, length = self._cut(record["pose2d"].shape[1], choices)
       choices = dataclasses.replace(choices, framing=self._shared(pose2d.training(
           config.pose2d, record, first, length, choices.mirror, rng)))
+    if config.graph:
+      clip = graph_clips.sequence(config.graph, record, self.layout)
+      first, length = self._cut(clip.num_frames, choices)
+      choices = dataclasses.replace(choices, graph=(
+          clip, first + pose_sampling.uniform_frames(length, config.graph.num_frames, rng)))
     if config.video and config.video.sampling == "uniform":
       first, length = self._cut(self._num_frames(record), choices)
       choices = dataclasses.replace(choices, picks=first + pose_sampling.uniform_frames(
@@ -92,6 +99,11 @@ class ClipTransform:
     if config.pose2d:
       pose2d.check(record, self.layout)
       framings = [pose2d.testing(config.pose2d, record, self.views, at) for at in self.crops]
+    graphs = [None] * self.views
+    if config.graph:
+      clip = graph_clips.sequence(config.graph, record, self.layout)
+      graphs = [(clip, frames) for frames in graph_clips.test_frames(
+          config.graph, clip, self.views)]
     picks, size = [None] * self.views, config.video and (
         config.video.test_size or config.video.size)
     if config.video and config.video.sampling == "uniform":
@@ -105,8 +117,8 @@ class ClipTransform:
           framing = framing[view]
           if framing is not None:
             framing = self._shared(pose2d.mirrored(framing) if mirror else framing)
-          yield _Choices(position, places, at, mirror=mirror, framing=framing, picks=picks[view],
-                         size=size)
+          yield _Choices(position, places, at, mirror=mirror, framing=framing,
+                         graph=graphs[view], picks=picks[view], size=size)
 
   def _shared(self, framing: pose2d.Framing) -> pose2d.Framing:
     """The framing as a video can follow it, where there is one."""
@@ -128,6 +140,9 @@ class ClipTransform:
       row["video"] = self._video(record, choices)
     if config.pose:
       row["pose3d"], row["pose_score"] = self._pose3d(record, choices)
+    if config.graph:
+      row[config.graph.source], row["pose_score"] = graph_clips.apply(
+          config.graph, *choices.graph, choices.mirror, self.layout)
     if config.pose2d:
       row["pose2d"], row["pose_score"] = pose2d.apply(config.pose2d, record, choices.framing,
                                                       self.layout)
@@ -165,6 +180,6 @@ class ClipTransform:
     if config.turn:
       pose = transforms.turn_pose3d(pose, score, np.deg2rad(config.turn) * choices.turn)
     if choices.mirror:
-      pose = transforms.mirror_pose3d(pose, self.layout)
+      pose = transforms.mirror_pose(pose, self.layout)
       score = score[..., self.layout.mirror]
     return pose, score

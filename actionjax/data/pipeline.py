@@ -18,6 +18,7 @@ from actionjax.data import builders, own, protocols, records, workers
 
 # Whoever reads batches finds here what describes them.
 from actionjax.data.clip_transform import ClipTransform as ClipTransform
+from actionjax.data.graph_clips import GraphConfig as GraphConfig
 from actionjax.data.pose2d import Pose2dConfig as Pose2dConfig
 from actionjax.data.sections import CROPS as CROPS
 from actionjax.data.sections import DataConfig as DataConfig

@@ -6,6 +6,7 @@ import numpy as np
 
 from actionjax import skeletons
 from actionjax.data import builders, own, sampling
+from actionjax.data.graph_clips import GraphConfig
 from actionjax.data.pose2d import Pose2dConfig
 from actionjax.errors import UserError
 
@@ -97,8 +98,8 @@ class DataConfig:
       pose alike.
     flip: probability of a left/right mirror in training. Datasets whose classes swap under it
       say so (MIRROR_CLASSES), and the label follows.
-    video, pose, pose2d: None where the model does not read it. Of the latter two only one can
-      be given: both yield `pose_score`.
+    video, pose, pose2d, graph: None where the model does not read it. Of the latter three only
+      one can be given: all yield `pose_score`.
     threads: of the loader in each process. workers: loader processes (0: none).
     about: what is known of a user's own dataset. Recipes and checkpoints fill it in; elsewhere
       `own.about(dataset, data_dir)` finds it.
@@ -112,13 +113,15 @@ class DataConfig:
   video: VideoConfig | None = None
   pose: PoseConfig | None = None
   pose2d: Pose2dConfig | None = None
+  graph: GraphConfig | None = None
   threads: int = 4
   workers: int = 0
   about: own.About | None = None
 
   def __post_init__(self):
-    if self.pose and self.pose2d:
-      raise UserError("data.pose and data.pose2d cannot both be given: a batch has one pose_score; "
+    given = [f"data.{name}" for name in ("pose", "pose2d", "graph") if getattr(self, name)]
+    if len(given) > 1:
+      raise UserError(f"{' and '.join(given)} cannot both be given: a batch has one pose_score; "
                       "leave out the one that the model does not read")
     if self.video and (self.video.box == "pose2d") != (self.pose2d is not None):
       raise UserError("data.video.box must be pose2d where there is a data.pose2d, and only there: "
@@ -141,7 +144,8 @@ class DataConfig:
     Raises:
       UserError: poses are wanted that it does not have.
     """
-    for section, read in (("pose", "pose3d"), ("pose2d", "pose2d")):
+    for section, read in (("pose", "pose3d"), ("pose2d", "pose2d"),
+                          ("graph", self.graph and self.graph.source)):
       there = getattr(self.builder, "POSES", (read,))
       if getattr(self, section) and read not in there:
         raise UserError(f"{self.dataset} has {' and '.join(there) or 'no skeletons'}, "
@@ -157,14 +161,16 @@ def only(config: DataConfig, inputs: tuple[str, ...]) -> DataConfig:
   return dataclasses.replace(
       config, video=video,
       pose=config.pose if {"pose3d", "pose_score"} & set(inputs) else None,
-      pose2d=config.pose2d if framed or {"pose2d", "pose_score"} & set(inputs) else None)
+      pose2d=config.pose2d if framed or {"pose2d", "pose_score"} & set(inputs) else None,
+      graph=config.graph if "pose_score" in inputs else None)
 
 
 def model_inputs(config: DataConfig) -> tuple[str, ...]:
   """Names of the arrays that a model may read."""
   return (("video",) if config.video else ()) + (
       ("pose3d", "pose_score") if config.pose else
-      ("pose2d", "pose_score") if config.pose2d else ())
+      ("pose2d", "pose_score") if config.pose2d else
+      (config.graph.source, "pose_score") if config.graph else ())
 
 
 def batch_spec(config: DataConfig, batch_size: int, *, test: bool = False) -> dict:
@@ -178,9 +184,12 @@ def batch_spec(config: DataConfig, batch_size: int, *, test: bool = False) -> di
     v = config.video
     size = test and v.test_size or v.size
     spec["video"] = ((v.num_frames, *size, v.channels), np.uint8)
-  for name, p, width in (("pose3d", config.pose, 3), ("pose2d", config.pose2d, 2)):
+  for p, name, frames in ((config.pose, "pose3d", "num_poses"),
+                          (config.pose2d, "pose2d", "num_frames"),
+                          (config.graph, config.graph and config.graph.source, "num_frames")):
     if p:
-      shape = (p.persons, p.num_poses if width == 3 else p.num_frames, config.layout.num_joints)
-      spec[name], spec["pose_score"] = ((*shape, width), np.float32), (shape, np.float32)
+      shape = (p.persons, getattr(p, frames), config.layout.num_joints)
+      spec["pose_score"] = (shape, np.float32)
+      spec[name] = ((*shape, 3 if name == "pose3d" else 2), np.float32)
   return {key: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
           for key, (shape, dtype) in spec.items()}

@@ -196,9 +196,9 @@ def pick_pose(pose: np.ndarray, score: np.ndarray, picks: np.ndarray,
   return chosen, scores
 
 
-def mirror_pose3d(pose: np.ndarray, layout: Layout) -> np.ndarray:
-  """[...,J,3] seen in a mirror: x negated, left and right joints swapped."""
-  return pose[..., layout.mirror, :] * np.array([-1, 1, 1], pose.dtype)
+def mirror_pose(pose: np.ndarray, layout: Layout) -> np.ndarray:
+  """[...,J,D] seen in a mirror at x = 0: x negated, left and right joints swapped."""
+  return pose[..., layout.mirror, :] * np.array([-1] + [1] * (pose.shape[-1] - 1), pose.dtype)
 
 
 def turn_pose3d(pose: np.ndarray, score: np.ndarray, angle: float) -> np.ndarray:

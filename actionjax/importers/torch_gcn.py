@@ -76,9 +76,8 @@ def import_gcn(state: Mapping[str, np.ndarray], layout: str | None = None,
     fields, names, constants = _stgcn(state, layout, source)
 
   num_classes = len(state.get("cls_head.fc.bias", np.empty(1)))
-  # What PYSKL feeds its networks; a frame's own size has to be filled in where it differs.
-  fields |= {"layout": layout.name,
-             "normalise": "upright" if layout.dimensions == 3 else "image"}
+  # What they read is what `data.graph` yields.
+  fields |= {"layout": layout.name, "normalise": "none"}
   persons = 1
   if fields["name"] == "msg3d" and "backbone.data_bn.weight" in state:
     persons = max(1, len(state["backbone.data_bn.weight"]) // (3 * joints))
@@ -87,9 +86,8 @@ def import_gcn(state: Mapping[str, np.ndarray], layout: str | None = None,
                                              jnp.float32),
            "pose_score": jax.ShapeDtypeStruct((1, persons, 16, joints), jnp.float32)}
   module = {"stgcn": stgcn, "msg3d": msg3d}[fields["name"]]
-  # Without normalisation: this asks for shapes, of layouts that have no centre too.
   model = module.Model(num_classes, **{key: value for key, value in fields.items()
-                                       if key != "name"} | {"normalise": "none"})
+                                       if key != "name"})
   template = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), batch)
   return ImportedGraphNetwork(_fill(template, state, names, constants, source), fields,
                               num_classes)

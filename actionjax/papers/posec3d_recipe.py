@@ -7,6 +7,7 @@ from ml_collections import ConfigDict, config_dict
 
 from actionjax.errors import UserError
 from actionjax.models import posec3d
+from actionjax.papers import adoption
 
 # What one core trains in an hour, with maps of 32 pixels and 16 frames. The stem would take half of
 # the time: it halves the maps instead of the first stage, and at this size five of their pixels are
@@ -70,6 +71,7 @@ def arguments(dataset: str, protocol: str, **changes) -> dict:
 def settings(name: str, args: Mapping, **changes) -> Settings:
   """`Settings` of a config's arguments. A network that is only tested computes in float32."""
   given = {key: args[key] for key in args}
+  adoption.check(given, arguments("", ""), "batch", "epochs")
   given["dtype"] = given["dtype"] or ("float32" if given["test"] else "bfloat16")
   return Settings(name=name, **given, **changes)
 

@@ -12,9 +12,12 @@ from ml_collections import ConfigDict, config_dict
 
 from actionjax.errors import UserError
 from actionjax.models import posec3d, rgbpose
+from actionjax.papers import adoption
 
 # The released batches on each of eight GPUs, and their learning rates.
 GPUS = 8
+# What a tested directory can hold -> that network's name in the recipe.
+NETWORKS = {"rgbpose": "joint", "rgb": "rgb", "pose": "pose"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Settings:
       skeletons and 6 of both on each.
     rgb, pose: runs or converted models to start from instead of training these streams here.
     epochs: of all three trainings, as shares of the papers' 180, 180 and 20.
+    test: a model directory that is evaluated instead of trained; network: what it holds, "rgbpose",
+      or "rgb" or "pose" for one of the streams.
     paper: figures in per cent by evaluation (rgb_test, pose_test, late_fusion, test).
     metric: that they are of.
     dtype, seed: as elsewhere.
@@ -46,6 +51,8 @@ class Settings:
   rgb: str = ""
   pose: str = ""
   epochs: float = 1.0
+  test: str = ""
+  network: str = "rgbpose"
   paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
   metric: str = "top1"
   dtype: str = "bfloat16"
@@ -55,15 +62,30 @@ class Settings:
 def arguments(dataset: str, protocol: str) -> dict:
   """The arguments that every one of these configs takes, with their defaults."""
   return dict(dataset=dataset, protocol=protocol, frames=8, poses=32, laterals="both", clips=10,
-              gpus=float(GPUS), rgb="", pose="", epochs=1.0, dtype="bfloat16", seed=0)
+              gpus=float(GPUS), rgb="", pose="", epochs=1.0, test="", network="rgbpose", dtype="",
+              seed=0)
+
+
+def settings(name: str, args: Mapping, **changes) -> Settings:
+  """`Settings` of a config's arguments. A network that is only tested computes in float32."""
+  given = {key: args[key] for key in args}
+  adoption.check(given, arguments("", ""), "rgb", "pose", "gpus", "epochs")
+  given["dtype"] = given["dtype"] or ("float32" if given["test"] else "bfloat16")
+  return Settings(name=name, **given, **changes)
 
 
 def config(given: Settings) -> ConfigDict:
   """The whole recipe.
 
   Raises:
-    UserError: numbers of frames that do not go together, or unknown laterals.
+    UserError: numbers of frames that do not go together, unknown laterals, or another `network`,
+      or one that is not tested.
   """
+  if given.network not in NETWORKS:
+    raise UserError(f"config argument network={given.network} is none of {', '.join(NETWORKS)}")
+  if given.network != "rgbpose" and not given.test:
+    raise UserError(f"config argument network={given.network} says what test=DIR holds; trained "
+                    "are all of them")
   if given.laterals not in rgbpose.LATERALS:  # before the two streams are trained
     raise UserError(f"config argument laterals={given.laterals} is none of "
                     f"{', '.join(rgbpose.LATERALS)}")
@@ -80,34 +102,57 @@ def config(given: Settings) -> ConfigDict:
       dataset=given.dataset, protocol=given.protocol, flip=0.5, threads=16, workers=0,
       video=dict(num_frames=given.frames, sampling="uniform", box="pose2d", **image),
       pose2d=dict(num_frames=given.poses, short_side=256, **image)))
-  maps = dict(sigma=0.7, scale=0.25, size=(56, 56), test_size=(64, 64))
-  common = dict(dropout=0.5, dtype=given.dtype)
-  views = dict(temporal=given.clips)
-  steps = []
-  if not given.rgb:
-    # The video alone is tested at the size that it trained at.
-    steps += [_training(given, "rgb", dict(name="hac", backbone=rgbpose.RGB, **common),
-                        data=dict(video=dict(test_size=(224, 224)))),
-              dict(kind="evaluate", name="rgb_test", model_from="rgb", batch_size=8, views=views)]
-  if not given.pose:
-    steps += [_training(given, "pose", dict(name="posec3d", backbone=posec3d.SLOWONLY_FUSED,
-                                            maps=maps, **common)),
-              dict(kind="evaluate", name="pose_test", model_from="pose", batch_size=8, views=views)]
-  if not given.rgb and not given.pose:
-    steps.append(_fusion("late_fusion", dict(scores="rgb_test"), dict(scores="pose_test")))
-  steps += [
-      _training(given, "joint", dict(name="rgbpose", maps=maps, laterals=given.laterals,
-                                     speed_ratio=given.poses // given.frames, **common),
-                loss=dict(name="two_stream"),
-                init_from=rgbpose.start_from(given.rgb or "rgb", given.pose or "pose")),
-      # The two streams' own figures are in the result too.
-      dict(kind="evaluate", name="test", model_from="joint", batch_size=8, views=views)]
-  steps += [_fusion(f"rgb_{a}_pose_{b}", dict(scores="test", stream="rgb", weight=float(a)),
-                    dict(scores="test", stream="pose", weight=float(b)))
-            for a, b in ((2, 1), (1, 2))]
-  steps.append(_table(given, {step["name"] for step in steps}))
+  steps = _testing(given) if given.test else _trainings(given)
+  if given.network == "rgbpose":
+    steps += [_fusion(f"rgb_{a}_pose_{b}", dict(scores="test", stream="rgb", weight=float(a)),
+                      dict(scores="test", stream="pose", weight=float(b)))
+              for a, b in ((2, 1), (1, 2))]
+  if not given.test:
+    steps.append(_table(given, {step["name"] for step in steps}))
   built.steps = tuple(ConfigDict(step) for step in steps)
   return built
+
+
+def _trainings(given: Settings) -> list[dict]:
+  """Each stream alone, both scores together, and the joint network; each with its test."""
+  steps = []
+  if not given.rgb:
+    steps += [_training(given, "rgb"), _evaluation(given, "rgb_test", "rgb")]
+  if not given.pose:
+    steps += [_training(given, "pose"), _evaluation(given, "pose_test", "pose")]
+  if not given.rgb and not given.pose:
+    steps.append(_fusion("late_fusion", dict(scores="rgb_test"), dict(scores="pose_test")))
+  return steps + [
+      _training(given, "joint", loss=dict(name="two_stream"),
+                init_from=rgbpose.start_from(given.rgb or "rgb", given.pose or "pose")),
+      # The two streams' own figures are in the result too.
+      _evaluation(given, "test", "joint")]
+
+
+def _testing(given: Settings) -> list[dict]:
+  """A converted network and its test."""
+  name = NETWORKS[given.network]
+  return [dict(kind="adopt", name=name, source=given.test, **_network(given, name)),
+          _evaluation(given, "test", name)]
+
+
+def _network(given: Settings, name: str) -> dict:
+  """The model, and the data that are its own, of "rgb", "pose" or "joint"."""
+  maps = dict(sigma=0.7, scale=0.25, size=(56, 56), test_size=(64, 64))
+  common = dict(dropout=0.5, dtype=given.dtype)
+  if name == "rgb":
+    # The video alone is tested at the size that it trained at.
+    return dict(model=dict(name="hac", backbone=rgbpose.RGB, **common),
+                data=dict(video=dict(test_size=(224, 224))))
+  if name == "pose":
+    return dict(model=dict(name="posec3d", backbone=posec3d.SLOWONLY_FUSED, maps=maps, **common))
+  return dict(model=dict(name="rgbpose", maps=maps, laterals=given.laterals,
+                         speed_ratio=given.poses // given.frames, **common))
+
+
+def _evaluation(given: Settings, name: str, network: str) -> dict:
+  return dict(kind="evaluate", name=name, model_from=network, batch_size=8,
+              views=dict(temporal=given.clips))
 
 
 # Clips a GPU, learning rate for all GPUs, weight decay, epochs, and the rest of the schedule.
@@ -118,10 +163,10 @@ _TRAININGS = {
 }
 
 
-def _training(given: Settings, name: str, model: dict, **fields) -> dict:
+def _training(given: Settings, name: str, **fields) -> dict:
   clips, rate, decay, epochs, schedule = _TRAININGS[name]
   batch = max(1, round(clips * given.gpus))
-  return dict(kind="train", name=name, model=model, batch_size=batch,
+  return dict(kind="train", name=name, batch_size=batch, **_network(given, name),
               epochs=epochs * given.epochs,
               optim=dict(name="sgd", learning_rate=rate * batch / (clips * GPUS), momentum=0.9,
                          weight_decay=decay, decay_all=True, clip_norm=40.0, **schedule),

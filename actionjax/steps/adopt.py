@@ -20,7 +20,8 @@ class Config:
 
   Attributes:
     source: a model directory, as `python -m actionjax.convert` writes them, or a run.
-    model: see `models.create`; every weight of it must be in the source, and none be left over.
+    model: see `models.create`; every weight of it must be in the source, and none be left over. A
+      field that it does not name is the source's, where a converted checkpoint says it.
     data: see `pipeline.DataConfig`; the dataset to evaluate on.
     name: of the step.
   """
@@ -49,9 +50,12 @@ def run(config: Config, context: Context) -> dict:
   Raises:
     UserError: the source is of another network, number of classes or joint layout.
   """
-  parsed = parse(config, context.path)
   loaded, known = checkpoint.load_model(context.model_of(config.source),
                                         sharding.replicated(context.mesh))
+  network = {key: value for key, value in known.get("network", {}).items() if key != "layout"}
+  if network.get("name") == config.model["name"]:
+    config = dataclasses.replace(config, model=network | configuration.to_dict(config.model))
+  parsed = parse(config, context.path)
   _check(config, parsed, known, context.path)
   variables, report = initialise.load_into(
       train.initialise_variables(parsed, context.seed, context.mesh), loaded,

@@ -125,6 +125,8 @@ def parse(config: Config, path: str) -> Parsed:
                     f"{path}.data does not yield")
   if data.pose2d and "pose2d" in model.inputs and hasattr(model, "check_pixels"):
     model.check_pixels(data.pose2d.size, data.pose2d.test_size)
+  if data.graph and "pose_score" in model.inputs:
+    _check_graph(model, path)
   return Parsed(
       model=model, data=pipeline.only(data, model.inputs),
       loss=parse_loss(config.loss, f"{path}.loss"), optim=optimiser,
@@ -133,12 +135,23 @@ def parse(config: Config, path: str) -> Parsed:
                       for i, item in enumerate(config.init_from)))
 
 
+def _check_graph(model, path: str) -> None:
+  """Raises UserError where a model would normalise what `data.graph` has normalised."""
+  if getattr(model, "normalise", "none") != "none":
+    raise UserError(f"{path}.model.normalise must be none: {path}.data.graph yields normalised "
+                    "skeletons")
+  if getattr(model, "stream", "").endswith("_motion"):
+    raise UserError(f"{path}.model.stream={model.stream}: beside {path}.data.graph give "
+                    f"data.graph.motion=True and stream={model.stream.removesuffix('_motion')}, so "
+                    "that the motion is that of consecutive frames")
+
+
 def parse_data(section: Mapping, path: str) -> pipeline.DataConfig:
   """A data section with its nested sections."""
   section = configuration.to_dict(section)
   for key, cls in (("video", pipeline.VideoConfig), ("pose", pipeline.PoseConfig),
                    ("pose2d", pipeline.Pose2dConfig),
-                   ("about", own.About)):
+                   ("graph", pipeline.GraphConfig), ("about", own.About)):
     if section.get(key) is not None:
       section[key] = configuration.build(cls, section[key], f"{path}.{key}")
   # Dataclasses pass through `build` as they are.

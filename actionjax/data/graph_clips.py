@@ -1,0 +1,165 @@
+"""From a record's skeletons to what released graph networks read (PYSKL's and MMAction2's pipelines
+for ST-GCN, ST-GCN++ and MS-G3D).
+
+A whole sequence is normalised, and its motion taken, before frames are drawn from it: all clips of
+a video share one origin and one direction, and motion is that of consecutive frames, however far
+apart the drawn ones are.
+"""
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from actionjax.data import pose2d, pose_sampling, transforms
+from actionjax.errors import UserError
+from actionjax.skeletons import Layout
+
+# Scores up to this are missing joints (their PreNormalize2D).
+THRESHOLDS = {"pyskl": 0.01, "mmaction2": 0.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphConfig:
+  """How skeletons become normalised `pose3d` float32[M,T,J,3] or `pose2d` [M,T,J,2].
+
+  `pose_score` float32[M,T,J] comes with them. Networks take all of it as it is: with
+  `normalise="none"`.
+
+  Attributes:
+    num_frames: T; drawn as in `pose_sampling.uniform_frames`.
+    persons: M, the first ones; absent persons are zeros with score 0.
+    dimensions: 3 reads `pose3d`, and moves and turns it as `upright` does; 2 reads `pose2d`, in
+      shares of the half image.
+    motion: the next frame minus this one instead of the coordinates, and in 2D the mean of both
+      frames' scores; zeros at the last frame.
+    frames: whose test clips and score threshold: "pyskl" or "mmaction2".
+  """
+  num_frames: int = 100
+  persons: int = 2
+  dimensions: int = 3
+  motion: bool = False
+  frames: str = "pyskl"
+
+  def __post_init__(self):
+    if self.dimensions not in (2, 3):
+      raise ValueError(f"dimensions must be 2 or 3, not {self.dimensions}")
+    if self.frames not in pose2d.RELEASED:
+      raise ValueError(f"frames {self.frames!r} is neither {' nor '.join(pose2d.RELEASED)}")
+    for field in ("num_frames", "persons"):
+      if getattr(self, field) < 1:
+        raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+
+  @property
+  def source(self) -> str:
+    """The field of a record that is read."""
+    return f"pose{self.dimensions}d"
+
+
+class Sequence(NamedTuple):
+  """A whole normalised clip: points float32[M,T,J,D], score float32[M,T,J]."""
+  points: np.ndarray
+  score: np.ndarray
+
+  @property
+  def num_frames(self) -> int:
+    """T, at least 1."""
+    return self.points.shape[1]
+
+
+def sequence(config: GraphConfig, record: dict, layout: Layout) -> Sequence:
+  """The normalised skeletons of a record.
+
+  Raises:
+    UserError: it has none, or others than the layout's; a layout without centre or spine, in 3D.
+  """
+  points = np.asarray(record[config.source], np.float32)
+  score = np.asarray(record["pose_score"], np.float32)
+  frames, joints = points.shape[1:3]
+  if not frames:
+    raise UserError(f"clip {record['clip_id']} has no {config.dimensions}D skeletons, which "
+                    "data.graph reads; prepare the dataset with its skeletons")
+  if joints != layout.num_joints:
+    raise UserError(f"clip {record['clip_id']} has skeletons of {joints} joints; {layout.name} has "
+                    f"{layout.num_joints}")
+  score = np.where(np.isfinite(points).all(-1), score, 0)
+  if config.dimensions == 3:
+    points, score = upright(points, score, layout)
+  else:
+    height, width = pose2d.image_size(record)
+    half = np.array([width / 2, height / 2], np.float32)
+    there = score > THRESHOLDS[config.frames]
+    points = np.where(there[..., None], (points - half) / half, 0)
+  if config.motion:
+    points = _next(points) - points
+    points[:, -1] = 0
+    if config.dimensions == 2:
+      score = (_next(score) + score) / 2
+      score[:, -1] = 0
+  return Sequence(points.astype(np.float32), score.astype(np.float32))
+
+
+def upright(points: np.ndarray, score: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+  """3D skeletons as PreNormalize3D leaves them.
+
+  The person seen in most frames comes first, and frames without that person are dropped. In the
+  first frame left, this person's centre joint becomes the origin; the lower spine then points along
+  z and, after one more turn, the way from left to right shoulder along x, unless a joint of these
+  is missing there or they point the opposite way already. Nothing is scaled.
+
+  Args:
+    points: float32[M,T,J,3] in metres. score: float32[M,T,J], 0 for a missing joint.
+
+  Returns:
+    points float64[M,T',J,3], missing joints at 0, and score float32[M,T',J].
+
+  Raises:
+    UserError: a layout without centre or spine.
+  """
+  low, high = (layout.index(name) for name in layout.spine)
+  left, right = layout.index("left_shoulder"), layout.index("right_shoulder")
+  centre = layout.index(layout.centre)
+  seen = (score > 0).any(-1)
+  points = np.where(score[..., None] > 0, points, 0).astype(np.float64)
+  if not seen.any():
+    return points, score
+  main = int(seen.sum(1).argmax())
+  order = [main, *(person for person in range(len(points)) if person != main)]
+  points, score = points[order][:, seen[main]], score[order][:, seen[main]]
+  # Kinects miss whole persons; other sensors may miss the centre alone, which is no origin then.
+  first = int((score[0, :, centre] > 0).argmax())
+  points = np.where(score[..., None] > 0, points - points[0, first, centre], 0)
+  for start, end, axis in ((low, high, (0, 0, 1)), (left, right, (1, 0, 0))):
+    if score[0, first, start] > 0 and score[0, first, end] > 0:
+      turn = _turn_onto(points[0, first, end] - points[0, first, start], np.array(axis))
+      points = points @ turn.T
+  return points, score
+
+
+def test_frames(config: GraphConfig, clip: Sequence, clips: int) -> np.ndarray:
+  """The frames of the released code's test clips, int[clips,T]."""
+  return pose_sampling.evaluation_frames(clip.num_frames, config.num_frames, clips,
+                                         extra_draw=config.frames == "pyskl")
+
+
+def apply(config: GraphConfig, clip: Sequence, frames: np.ndarray, mirror: bool,
+          layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+  """Points float32[M,T,J,D] and scores float32[M,T,J] of some frames, mirrored or not."""
+  points, score = transforms.pick_pose(*clip, frames, config.persons)
+  if mirror:
+    points, score = transforms.mirror_pose(points, layout), score[..., layout.mirror]
+  return points, score
+
+
+def _next(x):
+  """Each frame's successor, [M,T,...]; the last frame's is itself."""
+  return np.concatenate([x[:, 1:], x[:, -1:]], 1)
+
+
+def _turn_onto(direction, axis):
+  """The shortest turn that brings float[3] onto a unit vector; the identity of opposites."""
+  cross = np.cross(direction, axis)
+  size = np.linalg.norm(cross)
+  if size < 1e-6:
+    return np.eye(3)
+  return Rotation.from_rotvec(cross / size * np.arctan2(size, direction @ axis)).as_matrix()
