@@ -384,3 +384,14 @@ def test_records_of_another_layout_or_without_skeletons_are_refused(prepared):
                           (np.ones((0, 0, 0, 2)), "clip x has no 2D skeletons, which data.pose2d")):
     with pytest.raises(UserError, match=message):
       transform.test(_record(points))
+
+
+def test_several_windows_need_room(prepared):
+  """Where all of the box is shown, three crops would be one."""
+  for fields, fits in ((dict(), False), (dict(test_resize="centre"), True)):
+    config = _config(prepared, pose2d=dataclasses.replace(SMALL, **fields))
+    if fits:
+      assert pipeline.ClipTransform(config, crops="three").count == 3
+    else:
+      with pytest.raises(UserError, match="views.crops=three needs room"):
+        pipeline.ClipTransform(config, crops="three")

@@ -5,7 +5,7 @@ import numpy as np
 
 from actionjax.data import graph_clips, pose2d, pose_sampling, sampling, transforms
 from actionjax.data.sections import CROPS, DataConfig, model_inputs
-from actionjax.errors import UnreadableClipError
+from actionjax.errors import UnreadableClipError, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +40,12 @@ class ClipTransform:
 
   Attributes:
     count: V, of the views of a clip at test: `views` along time, each as it is and, with `flips`,
-      in the mirror, each of these in the windows of `crops`. 2D skeletons have room for several
-      windows only where `test_resize` is "centre".
+      in the mirror, each of these in the windows of `crops`.
   """
 
   def __init__(self, config: DataConfig, *, views: int = 1, crops: str = "centre",
                flips: bool = False):
+    """Raises UserError where several `crops` would all be the same window."""
     self.config = config
     self.layout = config.layout
     self.modality = config.builder.MODALITY
@@ -53,6 +53,11 @@ class ClipTransform:
     self.views = views
     self.crops = CROPS[crops]
     self.mirrors = (False, True) if flips else (False,)
+    room = (config.pose2d.test_resize == "centre" if config.pose2d else
+            bool(config.video) and config.video.crop < 1)
+    if len(self.crops) > 1 and not room:
+      raise UserError(f"views.crops={crops} needs room for several windows: data.video.crop below "
+                      "1, or data.pose2d.test_resize=centre; without, use crops=centre")
     self.count = views * len(self.mirrors) * len(self.crops)
 
   def train(self, record: dict, rng: np.random.Generator) -> dict:

@@ -110,6 +110,9 @@ class Maps:
 
     Args:
       key: what `rotate`, `stretch` and `shift` are drawn with, where there are any.
+
+    Raises:
+      UserError: skeletons or limbs that are not the layout's.
     """
     size = self.size if train else self.test_size or self.size
     points, score = batch[self.source], batch["pose_score"]
@@ -122,9 +125,12 @@ class Maps:
         view = affine.random_affine(view, [(side - 1) / 2 for side in reversed(size)], keys,
                                     rotate=self.rotate, stretch=self.stretch,
                                     shift=self.shift * min(size))
-      volumes.append(heatmaps.heatmaps(
-          view, score, size, skeletons.layout(layout), kind=self.kind, limbs=self.limbs,
-          sigma=self.sigma, merge=self.merge, windows=self.windows, use_scores=self.use_scores))
+      try:
+        volumes.append(heatmaps.heatmaps(
+            view, score, size, skeletons.layout(layout), kind=self.kind, limbs=self.limbs,
+            sigma=self.sigma, merge=self.merge, windows=self.windows, use_scores=self.use_scores))
+      except ValueError as error:
+        raise UserError(f"model.maps: {error}") from error
     return volumes[0] if len(volumes) == 1 else jnp.concatenate(volumes, -1)
 
 

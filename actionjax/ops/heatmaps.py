@@ -58,10 +58,19 @@ def heatmaps(points: jax.Array, score: jax.Array, size: Sequence[int], layout: L
     float32[B,T,H,W,K].
 
   Raises:
-    ValueError: unknown kind or merging, or shapes that are not the layout's.
+    ValueError: unknown kind or merging, shapes that are not the layout's, limbs of joints that it
+      does not have, or limbs where none are drawn.
   """
   if kind not in KINDS:
     raise ValueError(f"heat maps of kind {kind!r}; known: {', '.join(KINDS)}")
+  if limbs is not None:
+    pairs = np.asarray(limbs)
+    if kind == "joint":
+      raise ValueError("limbs are given, but heat maps of kind 'joint' draw none")
+    if (pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu"
+        or pairs.min() < 0 or pairs.max() >= layout.num_joints):
+      raise ValueError(f"limbs {limbs} are no pairs of the {layout.num_joints} joints of "
+                       f"{layout.name}")
   if points.shape != (*score.shape, 2) or score.ndim != 4:
     raise ValueError(f"points {points.shape} and scores {score.shape} are not [B,M,T,V,2] and "
                      "[B,M,T,V]")
