@@ -11,9 +11,9 @@ that probability; test=DIR evaluates a converted checkpoint of one stream, and t
 released=pyskl|mmaction2, whose test clips; dtype=NAME; seed=N.
 
 PYSKL's 2D skeletons (HRNet) are dataset=annotations:ntu60,dimensions=2; the sensor's own 3D ones,
-from its own files, dataset=ntu60,protocol=cross_subject. Protocols of the former are xsub and xview.
-The recipe is PYSKL's: Nesterov SGD over 16 times five epochs, on 8 GPUs of 16 clips; not run at this
-size here.
+from its own files, dataset=ntu60,protocol=cross_subject. The files' protocols are xsub and xview.
+The recipe is PYSKL's: Nesterov SGD over 16 times five epochs, on 8 GPUs of 16 clips; not run at
+this size here.
 
 Published for ST-GCN++, cross-subject, 3D: joint 89.3 %, bone 90.1, joint motion 87.5, bone motion
 87.3; joint and bone 91.4, all four 92.1. With 2D skeletons 89.3, 92.3, 84.0, 88.8; 92.8 and 93.2.

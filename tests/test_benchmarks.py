@@ -50,7 +50,7 @@ def test_slowonly_is_the_same_network_in_pytorch(capsys):
   with torch.no_grad():
     found = slowonly.torch_network(small, 17)(torch.zeros(1, 17, 4, 16, 16)).shape
   assert tuple(found) == (1, 64, 2, 2, 2)  # as (1, 2, 2, 2, 64) here: time and space are halved
-  rows = slowonly.run(1, (1, 4, 16, 16, 17), width=4, stage_sizes=(1, 1, 1))
+  rows = slowonly.run(1, shape=(1, 4, 16, 16, 17), width=4, stage_sizes=(1, 1, 1))
   for row, name in zip(rows, ("forward", "gradient")):
     best = min(row["torch contiguous"], row["torch channels last"])
     assert row["pass"] == name and row["ratio"] == row["ours"] / best
