@@ -1,7 +1,9 @@
 """Scores a finished run anew: `python -m actionjax.evaluate --run=RUN --out=DIR`.
 
-On another part or protocol, with more views, on another dataset with the same classes and joints
-(--dataset: skeletons of another pose estimator, say), or with joints missing (--drop_joints).
+It may be on another part or protocol, with more views, on another dataset with the same classes
+and joints (--dataset: skeletons of another pose estimator, say), or with joints missing
+(--drop_joints).
+The model is that of the run's last step which has one; a step's folder gives another.
 """
 import json
 import pathlib
@@ -30,10 +32,10 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of what is dropped.")
 def main() -> None:
   """Runs one evaluation and prints what it measured."""
   cli.quiet_libraries()
-  from actionjax import recipe
+  from actionjax import console, recipe
   from actionjax.training import checkpoint
   run = pathlib.Path(_RUN.value).resolve()
-  checkpoint.find_model(run)
+  console.say(f"evaluating {checkpoint.find_model(run)}")  # a run may have several
   metrics = recipe.run(dict(name="evaluate", data_dir=_DATA_DIR.value, steps=(dict(
       kind="evaluate", name=_PART.value, part=_PART.value, model_from=str(run),
       dataset=_DATASET.value, variant=_VARIANT.value, protocol=_PROTOCOL.value,

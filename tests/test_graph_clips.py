@@ -94,6 +94,19 @@ def test_bodies_without_a_direction_or_of_nobody_stay():
     graph_clips.sequence(GRAPH_2D, _record(np.ones((0, 0, 17, 2))), COCO)
 
 
+@pytest.mark.parametrize("dimensions, layout", [(2, COCO), (3, KINECT)])
+@pytest.mark.parametrize("points", [np.zeros((0, 3)), np.full((1, 1), np.nan), np.ones((2, 1))])
+def test_nobody_no_numbers_and_a_single_frame(dimensions, layout, points):
+  config = graph_clips.GraphConfig(num_frames=6, dimensions=dimensions, motion=True)
+  shape = (*points.shape, layout.num_joints, dimensions)
+  record = _record(np.broadcast_to(points[..., None, None], shape), np.ones(shape[:3]))
+  clip = graph_clips.sequence(config, record, layout)
+  frames = graph_clips.test_frames(config, clip, 2)[1]
+  found, score = graph_clips.apply(config, clip, frames, False, layout)
+  assert found.shape == (2, 6, layout.num_joints, dimensions)
+  assert not found.any() and np.isfinite(score).all()
+
+
 def test_2d_skeletons_are_shares_of_the_half_image():
   score = np.ones((1, 2, 17))
   score[0, 0, 3] = 0.005

@@ -28,7 +28,8 @@ class GraphConfig:
 
   Attributes:
     num_frames: T; drawn as in `pose_sampling.uniform_frames`.
-    persons: M, the first ones; absent persons are zeros with score 0.
+    persons: M, the first ones as stored (in 3D the one seen longest before them); absent persons
+      are zeros with score 0.
     dimensions: 3 reads `pose3d`, and moves and turns it as `upright` does; 2 reads `pose2d`, in
       shares of the half image.
     motion: the next frame minus this one instead of the coordinates, and in 2D the mean of both

@@ -26,7 +26,7 @@ class Pose2dConfig:
 
   Attributes:
     num_frames: T; drawn as in `pose_sampling.uniform_frames`.
-    persons: M; absent persons are zeros with score 0.
+    persons: M, the first ones as stored; absent persons are zeros with score 0.
     size: (h, w) of the image in training, a random window of the joints' square.
     test_size: (h, w) at test.
     short_side: of the square, in pixels, before the window is drawn from whole pixels.

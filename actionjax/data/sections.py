@@ -77,7 +77,7 @@ class PoseConfig:
 
   Attributes:
     num_poses: t; one frame out of each of t equal chunks of the clip.
-    persons: M; absent persons are zeros with score 0.
+    persons: M, the first ones as stored; absent persons are zeros with score 0.
     turn: training turns the skeleton about the vertical by up to this many degrees.
   """
   num_poses: int

@@ -140,7 +140,8 @@ def save_model(directory: pathlib.Path, variables, description: dict) -> None:
 
 
 def find_model(path: str | pathlib.Path) -> pathlib.Path:
-  """The model directory at or below a path: a model, a recipe step's folder or a workdir.
+  """The model directory at or below a path: a model, a recipe step's folder, or a workdir, of which
+  it is the last step's that has one.
 
   Raises:
     UserError: there is none.
