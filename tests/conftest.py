@@ -38,26 +38,37 @@ def tiny_data_dir(tmp_path_factory) -> str:
   return str(directory)
 
 
+@pytest.fixture(scope="session")
+def compilations(tmp_path_factory) -> dict:
+  """JAX's settings under which a program that was compiled once, with few optimisations, is loaded
+  the next time, bit by bit the same: by this process and by those that it starts."""
+  return {"jax_disable_most_optimizations": True,
+          "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compilations"),
+          "jax_persistent_cache_min_compile_time_secs": 0.1,
+          "jax_persistent_cache_min_entry_size_bytes": -1}
+
+
 @pytest.fixture(scope="module")
-def quick_compilation():
-  """Compiles with few optimisations: for tests whose time is all compilation."""
+def quick_compilation(compilations):
+  """For tests whose time is all compilation; see `compilations`."""
   import jax
-  before = jax.config.read("jax_disable_most_optimizations")
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", before)
+  from jax.experimental.compilation_cache import compilation_cache
+  before = {name: jax.config.values[name] for name in compilations}
+  for settings in (compilations, before):
+    for name, value in settings.items():
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()  # it remembers its folder
+    if settings is compilations:
+      yield
 
 
 class Runs:
   """Starts commands on the small config as processes, and watches them."""
 
-  def __init__(self, data_dir: str, cache: pathlib.Path):
+  def __init__(self, data_dir: str, settings: dict):
     self.data_dir = data_dir
-    self.environment = os.environ | {
-        "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        # A program that was compiled once is loaded by the later processes, bit by bit the same.
-        "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    self.environment = os.environ | {"JAX_PLATFORMS": "cpu"} | {
+        name.upper(): str(value) for name, value in settings.items()}
     self._sessions = []
 
   def start(self, workdir: pathlib.Path, argument: str, *, prefix=(), more=(),
@@ -127,10 +138,10 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_data_dir, tmp_path_factory):
+def runs(tiny_data_dir, compilations):
   """Real processes of the command; see `Runs`."""
   if sys.platform != "linux":
     pytest.skip("looks for processes in /proc")
-  runs = Runs(tiny_data_dir, tmp_path_factory.getbasetemp() / "compilations")
+  runs = Runs(tiny_data_dir, compilations)
   yield runs
   runs.close()

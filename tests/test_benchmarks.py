@@ -11,6 +11,7 @@ from actionjax.report import summary
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_compilation")
 def test_timings_of_every_training_step(tiny_data_dir):
   config = configuration.load("configs/quickstart.py:tiny")
   config.unlock()

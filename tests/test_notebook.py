@@ -1,4 +1,4 @@
-"""The notebook, every cell of it, with the quickstart in three tenths of its epochs.
+"""The notebook, every cell of it, with the quickstart in a seventh of its epochs.
 
 ACTIONJAX_TEST_WHOLE=1 takes all epochs, and asserts what they reach.
 """
@@ -21,7 +21,7 @@ def test_notebook_trains_and_draws(tmp_path, monkeypatch):
   monkeypatch.setenv("ACTIONJAX_NOTEBOOK_WORKDIR", str(tmp_path / "run"))
   whole = os.environ.get("ACTIONJAX_TEST_WHOLE") == "1"
   monkeypatch.setenv("ACTIONJAX_NOTEBOOK_CONFIG",
-                     "configs/quickstart.py" + ("" if whole else ":share=0.3"))
+                     "configs/quickstart.py" + ("" if whole else ":share=0.15"))
   notebook = nbformat.read(ROOT / "colabs" / "quickstart.ipynb", as_version=4)
   nbclient.NotebookClient(notebook, timeout=1200, kernel_name="python3",
                           resources={"metadata": {"path": str(ROOT)}}).execute(
@@ -32,7 +32,7 @@ def test_notebook_trains_and_draws(tmp_path, monkeypatch):
 
   found = json.loads((tmp_path / "run" / "metrics.json").read_text())
   assert found["test"]["clips"] == 216 and found["test"]["unreadable"] == 0
-  assert found["test"]["top1"] >= 0.2  # a twelfth by chance
+  assert found["test"]["top1"] >= 0.14  # a twelfth by chance, with a deviation of 0.02
   if not whole:
     return
   # Other processors round otherwise, and one seed's accuracy moves by a few clips with it: the
