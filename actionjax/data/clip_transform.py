@@ -71,7 +71,7 @@ class ClipTransform:
     choices = _Choices(**draws, places=rng.random(config.pose.num_poses) if config.pose else None,
                        size=config.video and config.video.size)
     if config.pose2d:
-      pose2d.check(record, self.layout)
+      transforms.check_skeletons(record, self.layout, "pose2d", "data.pose2d")
       first, length = self._cut(record["pose2d"].shape[1], choices)
       choices = dataclasses.replace(choices, framing=self._shared(pose2d.training(
           config.pose2d, record, first, length, choices.mirror, rng)))
@@ -102,7 +102,7 @@ class ClipTransform:
     config = self.config
     framings = [[None] * self.views for _ in self.crops]
     if config.pose2d:
-      pose2d.check(record, self.layout)
+      transforms.check_skeletons(record, self.layout, "pose2d", "data.pose2d")
       framings = [pose2d.testing(config.pose2d, record, self.views, at) for at in self.crops]
     graphs = [None] * self.views
     if config.graph:

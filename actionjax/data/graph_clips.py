@@ -12,7 +12,6 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from actionjax.data import pose2d, pose_sampling, transforms
-from actionjax.errors import UserError
 from actionjax.skeletons import Layout
 
 # Scores up to this are missing joints (their PreNormalize2D).
@@ -74,15 +73,9 @@ def sequence(config: GraphConfig, record: dict, layout: Layout) -> Sequence:
   Raises:
     UserError: it has none, or others than the layout's; a layout without centre or spine, in 3D.
   """
+  transforms.check_skeletons(record, layout, config.source, "data.graph")
   points = np.asarray(record[config.source], np.float32)
   score = np.asarray(record["pose_score"], np.float32)
-  frames, joints = points.shape[1:3]
-  if not frames:
-    raise UserError(f"clip {record['clip_id']} has no {config.dimensions}D skeletons, which "
-                    "data.graph reads; prepare the dataset with its skeletons")
-  if joints != layout.num_joints:
-    raise UserError(f"clip {record['clip_id']} has skeletons of {joints} joints; {layout.name} has "
-                    f"{layout.num_joints}")
   score = np.where(np.isfinite(points).all(-1), score, 0)
   if config.dimensions == 3:
     points, score = upright(points, score, layout)

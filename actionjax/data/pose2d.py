@@ -10,7 +10,6 @@ import dataclasses
 import numpy as np
 
 from actionjax.data import pose_sampling, transforms
-from actionjax.errors import UserError
 from actionjax.skeletons import Layout
 
 TEST_RESIZE = ("square", "centre")
@@ -93,17 +92,6 @@ class Framing:
     low = np.round(self.box[:2])
     return dataclasses.replace(
         self, box=np.concatenate([low, np.maximum(np.round(self.box[2:]), low + 1)]))
-
-
-def check(record: dict, layout: Layout) -> None:
-  """Raises UserError where a record has no 2D skeletons, or others than the layout's."""
-  frames, joints = record["pose2d"].shape[1:3]
-  if not frames:
-    raise UserError(f"clip {record['clip_id']} has no 2D skeletons, which data.pose2d reads; "
-                    "prepare the dataset with its skeletons")
-  if joints != layout.num_joints:
-    raise UserError(f"clip {record['clip_id']} has skeletons of {joints} joints; {layout.name} has "
-                    f"{layout.num_joints}")
 
 
 def image_size(record: dict) -> tuple[int, int]:

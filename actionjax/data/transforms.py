@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from actionjax.data import records
+from actionjax.errors import UserError
 from actionjax.skeletons import Layout
 
 
@@ -175,6 +176,21 @@ def change_intensity(video: np.ndarray, gain: float, offset: float, *,
     table = np.maximum(table, 1)
     table[0] = 0
   return table[video]
+
+
+def check_skeletons(record: dict, layout: Layout, source: str, section: str) -> None:
+  """Raises UserError where a record lacks skeletons that a section reads, or has another layout's.
+
+  Args:
+    source: "pose3d" or "pose2d". section: e.g. "data.pose2d", for the message.
+  """
+  frames, joints = record[source].shape[1:3]
+  if not frames:
+    raise UserError(f"clip {record['clip_id']} has no {source[4:].upper()} skeletons, which "
+                    f"{section} reads; prepare the dataset with its skeletons")
+  if joints != layout.num_joints:
+    raise UserError(f"clip {record['clip_id']} has skeletons of {joints} joints; {layout.name} has "
+                    f"{layout.num_joints}")
 
 
 def pick_pose(pose: np.ndarray, score: np.ndarray, picks: np.ndarray,
