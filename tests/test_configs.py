@@ -62,6 +62,9 @@ ARGUMENTS = {
     ("stgcnpp_ntu60", "test=FOLDER,drop=0.5", "test=FOLDER trains nothing: leave out drop"),
     ("posec3d_ntu60", "test=FOLDER,epochs=2,batch=8", "trains nothing: leave out batch, epochs"),
     ("rgbpose_ntu60", "test=FOLDER,gpus=1", "trains nothing: leave out gpus"),
+    ("rgbpose_ntu60", "test=FOLDER,network=rgb,laterals=none", "laterals=none is for network=rgb"),
+    ("rgbpose_ntu60", "gpus=0", "gpus=0 and epochs=1 must be above 0"),
+    ("stgcnpp_ntu60", "stream=joint+joint", "names a stream twice"),
     ("rgbpose_ntu60", "network=pose", "network=pose says what test=DIR holds"),
     ("rgbpose_ntu60", "laterals=all", "laterals=all is none of both, rgb_to_pose, pose_to_rgb")])
 def test_mistakes_in_arguments_are_named_at_once(name, argument, message):

@@ -159,15 +159,34 @@ def test_frames_are_those_of_the_released_code():
   np.testing.assert_array_equal(mirrored[0, :, left], points[0, :, right] * [-1, 1, 1])
 
 
+def test_an_unknown_image_size_is_the_released_one():
+  points = np.broadcast_to([480.0, 810.0], (1, 2, 17, 2))
+  record = _record(points, image_size=np.zeros(2, int))
+  record["pose2d"] = np.where(np.arange(17)[:, None] == 3, np.nan, points)
+  found = graph_clips.sequence(GRAPH_2D, record, COCO)
+  np.testing.assert_allclose(found.points[0, 0, 0], [-0.5, 0.5])
+  assert not found.score[0, :, 3].any()
+
+
 def test_mistakes_are_named():
   for fields, message in ((dict(dimensions=4), "dimensions must be 2 or 3"),
                           (dict(frames="all"), "'all' is neither pyskl nor mmaction2"),
-                          (dict(persons=0), "persons must be at least 1")):
+                          (dict(persons=0), "persons must be at least 1"),
+                          (dict(image_size=(0, 5)), "is no .height, width.")):
     with pytest.raises(ValueError, match=message):
       graph_clips.GraphConfig(**fields)
   data = dict(dataset="synthetic_actions", protocol="cross_subject", graph={})
-  parse = lambda **model: train.parse(train.Config(
-      name="x", data=data, batch_size=2, num_steps=1, model=dict(name="stgcn", **model)), "x")
+  parse = lambda name="stgcn", drop=0.0, given=None, **model: train.parse(train.Config(
+      name="x", data=given or data, batch_size=2, num_steps=1, drop_joints=drop,
+      model=dict(name=name, **model)), "x")
+  moving = data | dict(graph=dict(motion=True))
+  with pytest.raises(UserError, match="x.drop_joints: data.graph.motion is taken before joints"):
+    parse(normalise="none", drop=0.5, given=moving)
+  assert parse(normalise="none", given=moving).data.graph.motion
+  with pytest.raises(UserError, match="the model draws them in pixels; give data.pose2d"):
+    parse("posec3d", given=data | dict(graph=dict(dimensions=2)))
+  with pytest.raises(UserError, match="lcrnet_13 has no"):
+    parse(normalise="none", given=dict(dataset="smarthome", protocol="cross_subject", graph={}))
   with pytest.raises(UserError, match="x.model.normalise must be none"):
     parse(normalise="upright")
   with pytest.raises(UserError, match="data.graph.motion=True and stream=bone"):

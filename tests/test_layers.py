@@ -81,6 +81,33 @@ def test_decomposed_convolution_equals_the_direct_one(kernel_size, strides, padd
   _close(decomposed, direct, 1e-5)
 
 
+@pytest.mark.parametrize("size,kernel,stride,padding", [
+    (9, 3, 3, (1, 1)), (16, 3, 4, (1, 1)), (16, 5, 4, (2, 2)), (15, 7, 2, (3, 3)),
+    (9, 2, 4, (0, 3)), (12, 3, 2, (2, -1)), (12, 3, 1, (-2, -1))])
+def test_strided_gradients_of_wide_convolutions(size, kernel, stride, padding):
+  """As commands compile them, with enough channels for XLA's fast convolutions."""
+  x, kernel = _random((2, 1, size, size, 16)), _random((1, kernel, kernel, 16, 32), 1)
+  pads = ((0, 0), padding, padding)
+
+  def gradients(convolve):
+    return jax.jit(lambda x, k: jax.vjp(convolve, x, k)[1](jnp.sin(jnp.arange(
+        convolve(x, k).size, dtype=jnp.float32)).reshape(convolve(x, k).shape)),
+                   compiler_options=layers.compiler_options())(x, kernel)
+
+  ours = gradients(lambda x, k: layers.conv3d(x, k, (1, stride, stride), pads, "decomposed"))
+  # The reference takes no strides or crops: every pixel, of which some are kept.
+  padded = lambda x: jax.lax.pad(x, 0.0, [(0, 0, 0)] * 2 + [(*padding, 0)] * 2 + [(0, 0, 0)])
+  dense = gradients(lambda x, k: _direct(padded(x), k, (1, 1, 1), "VALID")[
+      :, :, ::stride, ::stride])
+  _close(ours, dense, 1e-5)
+
+
+def test_an_empty_batch_has_gradients():
+  x, kernel = jnp.zeros((0, 1, 7, 2, 2)), _random((1, 3, 3, 2, 3))
+  found = jax.grad(lambda x: layers.conv3d(x, kernel, (1, 2, 2), SAME, "decomposed").sum())(x)
+  assert found.shape == x.shape
+
+
 @pytest.mark.parametrize("kernel_size,strides", [((1, 3, 3), (1, 2, 2)), ((3, 1, 1), (1, 1, 1)),
                                                  ((3, 3, 3), (1, 1, 1)), ((1, 1, 1), (1, 1, 1))])
 def test_bfloat16_keeps_its_type_and_sums_in_float32(kernel_size, strides):

@@ -14,7 +14,8 @@ from scipy.spatial.transform import Rotation
 from actionjax.data import pose2d, pose_sampling, transforms
 from actionjax.skeletons import Layout
 
-# Scores up to this are missing joints (their PreNormalize2D).
+# Scores up to this are missing joints (PreNormalize2D of PYSKL and of MMAction2 1.0; some versions
+# leave such joints where they are).
 THRESHOLDS = {"pyskl": 0.01, "mmaction2": 0.0}
 
 
@@ -31,6 +32,7 @@ class GraphConfig:
       are zeros with score 0.
     dimensions: 3 reads `pose3d`, and moves and turns it as `upright` does; 2 reads `pose2d`, in
       shares of the half image.
+    image_size: (height, width) that 2D skeletons are measured in where a record does not say.
     motion: the next frame minus this one instead of the coordinates, and in 2D the mean of both
       frames' scores; zeros at the last frame.
     frames: whose test clips and score threshold: "pyskl" or "mmaction2".
@@ -38,6 +40,7 @@ class GraphConfig:
   num_frames: int = 100
   persons: int = 2
   dimensions: int = 3
+  image_size: tuple[int, int] = (1080, 1920)
   motion: bool = False
   frames: str = "pyskl"
 
@@ -46,6 +49,8 @@ class GraphConfig:
       raise ValueError(f"dimensions must be 2 or 3, not {self.dimensions}")
     if self.frames not in pose2d.RELEASED:
       raise ValueError(f"frames {self.frames!r} is neither {' nor '.join(pose2d.RELEASED)}")
+    if len(self.image_size) != 2 or min(self.image_size) < 1:
+      raise ValueError(f"image_size {self.image_size} is no (height, width)")
     for field in ("num_frames", "persons"):
       if getattr(self, field) < 1:
         raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
@@ -80,7 +85,9 @@ def sequence(config: GraphConfig, record: dict, layout: Layout) -> Sequence:
   if config.dimensions == 3:
     points, score = upright(points, score, layout)
   else:
-    height, width = pose2d.image_size(record)
+    height, width = (int(side) for side in record.get("image_size", (0, 0)))
+    if min(height, width) < 1:
+      height, width = config.image_size
     half = np.array([width / 2, height / 2], np.float32)
     there = score > THRESHOLDS[config.frames]
     points = np.where(there[..., None], (points - half) / half, 0)

@@ -166,6 +166,10 @@ def _spatial(x, kernel, strides, padding):
 
 
 def _convolve(x, kernel, strides, padding):
+  if min(min(pair) for pair in padding) < 0:
+    # XLA's convolutions on CPU read beyond an array that negative padding crops.
+    x = lax.pad(x, jnp.array(0, x.dtype), [(0, 0, 0), *((*pair, 0) for pair in padding), (0, 0, 0)])
+    padding = ((0, 0), (0, 0))
   return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_2D)
 
 
@@ -210,8 +214,9 @@ def _input_gradient(dy, kernel, shape, strides, padding):
     return _convolve(dy, used, (1, 1), (vertical, horizontal))
 
   rows = [jnp.stack([phase(r, c) for c in range(sw)], 3).reshape(
-      len(dy), cells[0], cells[1] * sw, -1) for r in range(sh)]
-  return jnp.stack(rows, 2).reshape(len(dy), cells[0] * sh, cells[1] * sw, -1)[:, :height, :width]
+      len(dy), cells[0], cells[1] * sw, shape[-1]) for r in range(sh)]
+  return jnp.stack(rows, 2).reshape(
+      len(dy), cells[0] * sh, cells[1] * sw, shape[-1])[:, :height, :width]
 
 
 def _temporal(x, kernel, padding):

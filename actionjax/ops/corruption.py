@@ -47,17 +47,22 @@ def drop_from_batch(batch: dict, layout: Layout, probability: float, keys: jax.A
   return changed
 
 
-def check(probability: float, path: str, inputs: Sequence[str] | None = None) -> None:
+def check(probability: float, path: str, inputs: Sequence[str] | None = None,
+          motion: bool = False) -> None:
   """Checks a config's probability of dropping joints.
 
   Args:
     path: its place in the config.
     inputs: names of the arrays that the model reads; None: not known yet.
+    motion: whether they are differences of frames, in which a missing joint leaves two marks.
 
   Raises:
-    UserError: it does not lie in [0, 1], or is not 0 for a model that reads no skeletons.
+    UserError: it does not lie in [0, 1], or is not 0 for a model that reads motion or no skeletons.
   """
   if not 0 <= probability <= 1:
     raise UserError(f"{path} must lie in [0, 1], not {probability}")
   if probability and inputs is not None and "pose_score" not in inputs:
     raise UserError(f"{path}: the model reads no skeletons")
+  if probability and motion:
+    raise UserError(f"{path}: data.graph.motion is taken before joints are dropped; use a stream "
+                    "of joints or bones")

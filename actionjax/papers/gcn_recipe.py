@@ -37,6 +37,8 @@ def config(name: str, args: Mapping[str, Any]) -> ConfigDict:
     for one in given:
       if one not in known:
         raise UserError(f"config argument {field}={one} is none of {', '.join(known)}")
+  if len(set(streams)) < len(streams):
+    raise UserError(f"config argument stream={args['stream']} names a stream twice")
   if args["test"] and len(streams) > 1:
     raise UserError(f"config argument test={args['test']} is one network: give one stream, and add "
                     "the scores of several runs with python -m actionjax.fuse")

@@ -89,6 +89,11 @@ def config(given: Settings) -> ConfigDict:
   if given.laterals not in rgbpose.LATERALS:  # before the two streams are trained
     raise UserError(f"config argument laterals={given.laterals} is none of "
                     f"{', '.join(rgbpose.LATERALS)}")
+  if given.test and given.network != "rgbpose" and given.laterals != "both":
+    raise UserError(f"config argument laterals={given.laterals} is for network=rgbpose")
+  if given.gpus <= 0 or given.epochs <= 0:
+    raise UserError(f"config arguments gpus={given.gpus:g} and epochs={given.epochs:g} must be "
+                    "above 0")
   if given.frames < 1 or given.poses % given.frames:
     raise UserError(f"config arguments poses={given.poses} and frames={given.frames}: there must "
                     "be as many skeletons, or a multiple of them, as frames of the video")

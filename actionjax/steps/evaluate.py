@@ -79,7 +79,7 @@ def run(config: Config, context: Context) -> dict:
                         layout=description["layout"], path="the checkpoint's model")
   data = data_of(config, description, model, context)
   clips = pipeline.open_part(data, context.data_dir, config.part)
-  corrupt = dropper(model, data.layout, config.drop_joints, config.drop_seed, context.path)
+  corrupt = dropper(model, data, config.drop_joints, config.drop_seed, context.path)
   view_step = classification.make_view_step(model, views, corrupt, data.mirror_classes)
   scores = classification.evaluate(view_step, variables, clips, data, views,
                                    batch_size=config.batch_size, mesh=context.mesh)
@@ -125,14 +125,16 @@ def data_of(config: Config, description: dict, model, context: Context) -> pipel
   return data
 
 
-def dropper(model, layout, probability: float, seed: int, path: str):
+def dropper(model, data: pipeline.DataConfig, probability: float, seed: int, path: str):
   """`corrupt(batch) -> batch` that drops joints of every clip by its number in the part.
 
-  None where nothing is dropped. Raises UserError for a model without skeletons.
+  None where nothing is dropped. Raises UserError for a model without skeletons, or of motion.
   """
-  corruption.check(probability, f"{path}.drop_joints", model.inputs)
+  corruption.check(probability, f"{path}.drop_joints", model.inputs,
+                   motion=bool(data.graph and data.graph.motion))
   if not probability:
     return None
+  layout = data.layout
   root = jax.random.key(seed)
 
   def corrupt(batch):

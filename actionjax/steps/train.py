@@ -118,7 +118,8 @@ def parse(config: Config, path: str) -> Parsed:
     raise UserError(f"{path}.optim.plateau_factor needs {path}.validate")
   model = models.create(config.model, num_classes=len(builder.CLASS_NAMES),
                         layout=builder.LAYOUT, path=f"{path}.model")
-  corruption.check(config.drop_joints, f"{path}.drop_joints", model.inputs)
+  corruption.check(config.drop_joints, f"{path}.drop_joints", model.inputs,
+                   motion=bool(data.graph and data.graph.motion))
   lacking = set(model.inputs) - set(pipeline.model_inputs(data))
   if lacking:
     raise UserError(f"{path}: the model reads {', '.join(sorted(lacking))}, which "
@@ -126,7 +127,7 @@ def parse(config: Config, path: str) -> Parsed:
   if data.pose2d and "pose2d" in model.inputs and hasattr(model, "check_pixels"):
     model.check_pixels(data.pose2d.size, data.pose2d.test_size)
   if data.graph and "pose_score" in model.inputs:
-    _check_graph(model, path)
+    _check_graph(model, data, path)
   return Parsed(
       model=model, data=pipeline.only(data, model.inputs),
       loss=parse_loss(config.loss, f"{path}.loss"), optim=optimiser,
@@ -135,9 +136,15 @@ def parse(config: Config, path: str) -> Parsed:
                       for i, item in enumerate(config.init_from)))
 
 
-def _check_graph(model, path: str) -> None:
-  """Raises UserError where a model would normalise what `data.graph` has normalised."""
-  if getattr(model, "normalise", "none") != "none":
+def _check_graph(model, data: pipeline.DataConfig, path: str) -> None:
+  """Raises UserError where a model takes other skeletons than the normalised ones of `data.graph`,
+  or these cannot be made."""
+  if data.graph.dimensions == 3:
+    assert data.layout.spine and data.layout.centre  # raise where there are none
+  if not hasattr(model, "normalise"):
+    raise UserError(f"{path}: data.graph yields normalised skeletons for graph networks, but the "
+                    "model draws them in pixels; give data.pose2d instead")
+  if model.normalise != "none":
     raise UserError(f"{path}.model.normalise must be none: {path}.data.graph yields normalised "
                     "skeletons")
   if getattr(model, "stream", "").endswith("_motion"):
