@@ -140,7 +140,7 @@ def _check_graph(model, data: pipeline.DataConfig, path: str) -> None:
   """Raises UserError where a model takes other skeletons than the normalised ones of `data.graph`,
   or these cannot be made."""
   if data.graph.dimensions == 3:
-    assert data.layout.spine and data.layout.centre  # raise where there are none
+    _ = data.layout.spine, data.layout.centre  # which raise where there are none
   if not hasattr(model, "normalise"):
     raise UserError(f"{path}: data.graph yields normalised skeletons for graph networks, but the "
                     "model draws them in pixels; give data.pose2d instead")
