@@ -82,8 +82,7 @@ def test_decomposed_convolution_equals_the_direct_one(kernel_size, strides, padd
 
 
 @pytest.mark.parametrize("size,kernel,stride,padding", [
-    (9, 3, 3, (1, 1)), (16, 3, 4, (1, 1)), (16, 5, 4, (2, 2)), (15, 7, 2, (3, 3)),
-    (9, 2, 4, (0, 3)), (12, 3, 2, (2, -1)), (12, 3, 1, (-2, -1))])
+    (9, 3, 3, (1, 1)), (16, 5, 4, (2, 2)), (9, 2, 4, (0, 3)), (12, 3, 2, (2, -1))])
 def test_strided_gradients_of_wide_convolutions(size, kernel, stride, padding):
   """As commands compile them, with enough channels for XLA's fast convolutions."""
   x, kernel = _random((2, 1, size, size, 16)), _random((1, kernel, kernel, 16, 32), 1)
