@@ -16,6 +16,7 @@ setup(
     # The configs travel inside the wheel, so that an installed actionjax finds them by name.
     packages=find_packages(include=["actionjax", "actionjax.*"]) + ["actionjax.configs"],
     package_dir={"actionjax.configs": "configs"},
+    package_data={"actionjax.ops": ["lowerings.json"]},
     install_requires=[
         "jax>=0.10",
         "flax>=0.12",

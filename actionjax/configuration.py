@@ -13,12 +13,19 @@ import inspect
 import pathlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
-from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from actionjax.errors import UserError
+
+# Networks are built from plain dicts too, where this library is not installed.
+try:
+  import ml_collections
+except ModuleNotFoundError:
+  ml_collections = None
+if TYPE_CHECKING:
+  from ml_collections import ConfigDict
 
 
 def find_file(path: str) -> pathlib.Path:
@@ -49,8 +56,14 @@ def shipped_directory() -> pathlib.Path:
   return pathlib.Path(spec.origin).parent if spec and spec.origin else checkout
 
 
-def load(name: str) -> ConfigDict:
-  """The config of `FILE.py[:ARG]`, as `--config` takes it."""
+def load(name: str) -> "ConfigDict":
+  """The config of `FILE.py[:ARG]`, as `--config` takes it.
+
+  Raises:
+    UserError: no such file, one without `get_config`, or configs cannot be read here.
+  """
+  if ml_collections is None:
+    raise UserError("configs need ml_collections: pip install ml_collections")
   path, _, arg = name.partition(":")
   file = find_file(path)
   spec = importlib.util.spec_from_file_location(f"actionjax_config_{file.stem}", file)
@@ -89,7 +102,7 @@ def arguments(arg: str | None, **defaults) -> Any:
       values[key] = text
     else:
       values[key] = _typed(text, type(default), item)
-  return FrozenConfigDict(values)
+  return ml_collections.FrozenConfigDict(values)
 
 
 def _typed(text: str, kind: type, item: str) -> Any:
@@ -110,7 +123,7 @@ def _typed(text: str, kind: type, item: str) -> Any:
 
 def to_dict(section: Any) -> Any:
   """ConfigDicts, nested in tuples too, as plain dicts."""
-  if isinstance(section, (ConfigDict, FrozenConfigDict, Mapping)):
+  if hasattr(section, "keys"):  # A ConfigDict is no Mapping.
     return {key: to_dict(section[key]) for key in section}
   if isinstance(section, (tuple, list)):
     return tuple(to_dict(value) for value in section)
@@ -193,12 +206,14 @@ def plugin(package: str, name: str, attribute: str, path: str):
 
 def define_flag() -> flags.FlagHolder:
   """Defines `--config`; read it with `given` after `parse_flags`."""
-  return config_flags.DEFINE_config_file(
-      "config", None, "Config file, FILE.py[:ARGUMENT]; --config.KEY=VALUE changes a value.",
-      lock_config=True)
+  text = "Config file, FILE.py[:ARGUMENT]; --config.KEY=VALUE changes a value."
+  if ml_collections is None:
+    return flags.DEFINE_string("config", None, text)
+  from ml_collections import config_flags
+  return config_flags.DEFINE_config_file("config", None, text, lock_config=True)
 
 
-def given(flag: flags.FlagHolder) -> ConfigDict:
+def given(flag: flags.FlagHolder) -> "ConfigDict":
   """The parsed `--config`. Raises UserError where it was left out."""
   if flag.value is None:
     raise UserError("--config=FILE.py is missing, for example --config=configs/quickstart.py")

@@ -11,7 +11,7 @@ from actionjax import models, skeletons
 from actionjax.data import pipeline, skeleton_arrays
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
-from actionjax.models import layers
+from actionjax.ops import compilation
 from actionjax.steps.train import parse_data
 from actionjax.training import checkpoint
 
@@ -40,7 +40,7 @@ class Recogniser:
     self._step = classification.make_view_step(self.model, self.views,
                                                mirror_classes=self.data.mirror_classes)
     self._forward = jax.jit(lambda v, b: self.model.apply(v, b, train=False),
-                            compiler_options=layers.compiler_options())
+                            compiler_options=compilation.compiler_options())
 
   def __call__(self, clip: dict) -> np.ndarray:
     """Class probabilities of one clip.

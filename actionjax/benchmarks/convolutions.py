@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actionjax.models import layers
+from actionjax.ops import compilation, convolution
 
 # Name, kernel, strides, input channels, output channels.
 KERNELS = (
@@ -89,16 +89,17 @@ def _contestants(kernel_size, strides, inputs, outputs, shape):
   def ours(lowering, options):
     def step(x, kernel, cotangent):
       y, pull = jax.vjp(
-          lambda x, kernel: layers.conv3d(x, kernel, strides, padding, lowering), x, kernel)
+          lambda x, kernel: convolution.conv3d(x, kernel, strides, padding, lowering), x, kernel)
       return y, *pull(cotangent)
 
     device_x, device_kernel = jnp.asarray(x), jnp.asarray(kernel)
-    y = jax.eval_shape(lambda: layers.conv3d(device_x, device_kernel, strides, padding, lowering))
+    y = jax.eval_shape(
+        lambda: convolution.conv3d(device_x, device_kernel, strides, padding, lowering))
     cotangent = jnp.ones(y.shape)
     compiled = jax.jit(step, compiler_options=options)
     return lambda: jax.block_until_ready(compiled(device_x, device_kernel, cotangent))
 
-  contestants = {"ours": ours("auto", layers.compiler_options()), "direct": ours("direct", {})}
+  contestants = {"ours": ours("auto", compilation.compiler_options()), "direct": ours("direct", {})}
   torch = _torch_step(x, kernel, strides, padding)
   if torch is not None:
     contestants["torch"] = torch

@@ -12,8 +12,7 @@ import jax
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.models import layers
-from actionjax.ops import heatmaps
+from actionjax.ops import compilation, heatmaps
 
 FRAMES = 48
 # Kind, persons, size of the maps.
@@ -45,7 +44,7 @@ def _measure(case, rounds, calls, batch, frames):
   layout = skeletons.layout("coco_17")
   points, score = example(batch, persons, frames, layout.num_joints, size)
   draw = jax.jit(lambda p, s: heatmaps.heatmaps(p, s, size, layout, kind=kind),
-                 compiler_options=layers.compiler_options())
+                 compiler_options=compilation.compiler_options())
   on_device = jax.device_put((points, score))
   limbs = layout.limbs if kind == "limb" else None
   contestants = {"ours": (lambda: jax.block_until_ready(draw(*on_device)), batch),

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actionjax.models import layers
 from actionjax.models.resnet3d import ResNet3D
+from actionjax.ops import compilation
 from actionjax.pruning import compact, masks, scores
 
 
@@ -86,7 +86,7 @@ class _Contestant:
   def __init__(self, model, variables, x):
     self.variables, self._x = variables, x
     lowered = jax.jit(lambda variables, x: model.apply(variables, x, train=False)[0],
-                      compiler_options=layers.compiler_options()).lower(variables, x)
+                      compiler_options=compilation.compiler_options()).lower(variables, x)
     self.flops = lowered.cost_analysis()["flops"]
     self._compiled = lowered.compile()
 

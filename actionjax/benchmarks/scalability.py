@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from actionjax.benchmarks import heatmaps
-from actionjax.models import layers, posec3d, stgcn
+from actionjax.models import posec3d, stgcn
+from actionjax.ops import compilation
 
 PERSONS = (1, 2, 4, 8, 13)
 # The narrow network reads 12 of the clip's 20 frames, the graph network all of them.
@@ -88,7 +89,7 @@ def _contestant(model, persons: int, frames: int) -> _Contestant:
   variables = jax.jit(lambda: model.init(jax.random.key(0, impl="rbg"), batch, train=False),
                       compiler_options={"xla_backend_optimization_level": 0})()
   lowered = jax.jit(lambda variables, batch: model.apply(variables, batch, train=False)[0],
-                    compiler_options=layers.compiler_options()).lower(variables, batch)
+                    compiler_options=compilation.compiler_options()).lower(variables, batch)
   compiled = lowered.compile()
   return _Contestant(
       lowered.cost_analysis()["flops"],

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actionjax.models import layers, posec3d
+from actionjax.models import posec3d
 from actionjax.models.resnet3d import Backbone
+from actionjax.ops import compilation
 
 SHAPE = (1, 48, 56, 56, 17)  # B, T, H, W, K
 
@@ -79,7 +80,7 @@ def _ours(network, shape):
   def gradient(variables, x):
     return jax.grad(lambda params: forward(variables | {"params": params}, x))(variables["params"])
 
-  compiled = {name: jax.jit(function, compiler_options=layers.compiler_options())
+  compiled = {name: jax.jit(function, compiler_options=compilation.compiler_options())
               for name, function in (("forward", forward), ("gradient", gradient))}
   return {name: (lambda function=function: jax.block_until_ready(function(variables, x)))
           for name, function in compiled.items()}

@@ -7,7 +7,7 @@ import numpy as np
 
 from actionjax import recipe
 from actionjax.data import pipeline
-from actionjax.models import layers
+from actionjax.ops import compilation
 from actionjax.steps import train
 from actionjax.training import optim, sharding, state, steps
 
@@ -70,7 +70,7 @@ def _measure_step(step, data_dir, mesh, num_steps: int) -> Timing:
   current = state.create(variables, optimiser, ema=config.ema is not None)
   train_step = jax.jit(steps.make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=0,
                                              ema=config.ema), donate_argnums=0,
-                       compiler_options=layers.compiler_options())
+                       compiler_options=compilation.compiler_options())
   one = np.float32(1)
 
   def run(batch):

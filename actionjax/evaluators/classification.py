@@ -7,7 +7,7 @@ import numpy as np
 
 from actionjax.data import pipeline
 from actionjax.evaluators.scores import Scores
-from actionjax.models import layers
+from actionjax.ops import compilation
 from actionjax.training import sharding, steps
 
 
@@ -69,7 +69,7 @@ def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
     merged = {key: batch[key].reshape(-1, *batch[key].shape[2:]) for key in model.inputs}
     return jax.tree.map(lambda p: aggregate(p, size), eval_step(variables, merged))
 
-  return jax.jit(view_step, compiler_options=layers.compiler_options())
+  return jax.jit(view_step, compiler_options=compilation.compiler_options())
 
 
 def evaluate(view_step, variables, clips: pipeline.Clips, config: pipeline.DataConfig,

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from actionjax.models import layers
+from actionjax.ops import pooling
 
 
 class C3D(nn.Module):
@@ -38,7 +39,7 @@ class C3D(nn.Module):
     endpoints = {}
     for group, size in enumerate(self.sizes, 1):
       if group > 1:
-        x = layers.avg_pool(x, (1, 2, 2))
+        x = pooling.avg_pool(x, (1, 2, 2))
       for letter in "abcdefgh"[:size]:
         x = layers.ConvUnit(self.width * 2**(group - 1), (3, 3, 3), norm=norm, dtype=self.dtype,
                             name=f"conv{group}{letter}")(x, train=train)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from actionjax.models import layers
+from actionjax.ops import pooling
 
 
 class ClassificationHead(nn.Module):
@@ -49,7 +50,7 @@ class I3DHead(nn.Module):
   def __call__(self, features: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
     x = features.astype(jnp.float32)
     window = tuple(min(size, limit) for size, limit in zip(x.shape[1:4], (2, 7, 7)))
-    x = layers.avg_pool(x, window, (1, 1, 1), "VALID")
+    x = pooling.avg_pool(x, window, (1, 1, 1), "VALID")
     features = x.mean((1, 2, 3))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     x = layers.Conv3D(self.num_classes, (1, 1, 1), use_bias=True, param_dtype=self.param_dtype,

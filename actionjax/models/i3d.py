@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from actionjax.errors import UserError
 from actionjax.models import layers
+from actionjax.ops import pooling
 
 # (endpoint, what it is, its numbers). Units: (channels, kernel, stride); pools:
 # (window, stride); mixed: channels of b0, b1a, b1b, b2a, b2b, b3b.
@@ -58,7 +59,7 @@ class Mixed(nn.Module):
         unit("b0", b0, x),
         unit("b1b", b1b, unit("b1a", b1a, x), cube),
         unit("b2b", b2b, unit("b2a", b2a, x), cube),
-        unit("b3b", b3b, layers.max_pool(x, cube, (1, 1, 1), "SAME")),
+        unit("b3b", b3b, pooling.max_pool(x, cube, (1, 1, 1), "SAME")),
     ], -1)
 
 
@@ -135,7 +136,7 @@ class I3D(nn.Module):
         x = unit(features, kernel_size, self._strides(name, strides), name)(x, train=train)
       elif kind == "pool":
         window, strides = spec
-        x = layers.max_pool(x, window, self._strides(name, strides), "SAME")
+        x = pooling.max_pool(x, window, self._strides(name, strides), "SAME")
       else:
         x = Mixed(spec, unit, name=name)(x, train=train)
       endpoints[name] = x

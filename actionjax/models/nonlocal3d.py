@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from actionjax.errors import UserError
 from actionjax.models import layers
+from actionjax.ops import pooling
 
 PAIRWISE = ("embedded_gaussian", "gaussian", "dot_product")
 
@@ -44,7 +45,7 @@ class NonLocalBlock(nn.Module):
     project = lambda name, y: nn.Dense(
         inner, dtype=self.dtype, kernel_init=nn.initializers.normal(0.01), name=name)(y)
     # A maximum does not commute with a convolution: it comes after phi and g.
-    pooled = lambda y: (layers.max_pool(y, (1, min(2, h), min(2, w))) if self.subsample else y)
+    pooled = lambda y: (pooling.max_pool(y, (1, min(2, h), min(2, w))) if self.subsample else y)
     value = pooled(project("g", x)).reshape(b, -1, inner)
     if self.pairwise == "gaussian":
       query, key = x.reshape(b, -1, c), pooled(x).reshape(b, -1, c)

@@ -20,6 +20,7 @@ import numpy as np
 
 from actionjax.errors import UserError
 from actionjax.models import layers
+from actionjax.ops import pooling
 
 # Depth -> (kind of block, blocks in each stage). He et al., 2016, table 1.
 DEPTHS = {
@@ -360,7 +361,7 @@ class ResNet3D(nn.Module):
                         dtype=self.dtype, name="stem")(x.astype(self.dtype), train=train)
     endpoints = {"stem": endpoint(x, "stem", self.width)}
     if self.stem_pool:
-      x = layers.max_pool(x, self.stem_pool, self.stem_pool_strides,
+      x = pooling.max_pool(x, self.stem_pool, self.stem_pool_strides,
                           tuple((k // 2, k // 2) for k in self.stem_pool))
     before = "stem"
     for i, size in enumerate(sizes):

@@ -20,7 +20,7 @@ from actionjax.errors import UserError
 from actionjax.models import layers, posec3d
 from actionjax.models.heads import ClassificationHead
 from actionjax.models.resnet3d import ResNet3D, Stage
-from actionjax.ops import images
+from actionjax.ops import images, pooling
 
 # The video's SlowOnly: a ResNet-50 whose last two stages see time. 8 frames of 224 pixels.
 RGB = dict(name="resnet3d", depth=50, kernels=("2d", "2d", "3x1x1", "3x1x1"), zero_init=True)
@@ -103,7 +103,7 @@ class Pathway(nn.Module):
     if first == 0:
       x = self.stem(x.astype(self.dtype), train=train)
       if self.pool[0]:
-        x = layers.max_pool(x, *self.pool, tuple((k // 2, k // 2) for k in self.pool[0]))
+        x = pooling.max_pool(x, *self.pool, tuple((k // 2, k // 2) for k in self.pool[0]))
     for i in range(max(first, 1), (last or self.stages) + 1):
       x = getattr(self, f"stage{i}")(x, train=train)
     return x

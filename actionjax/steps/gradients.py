@@ -11,7 +11,7 @@ import numpy as np
 from actionjax import console, models
 from actionjax.data import pipeline
 from actionjax.errors import UserError
-from actionjax.models import layers
+from actionjax.ops import compilation
 from actionjax.report import figures
 from actionjax.steps import group
 from actionjax.steps.context import Context
@@ -76,7 +76,7 @@ def run(config: Config, context: Context) -> dict:
   measure = jax.jit(
       functools.partial(level_gradients, model, layer=names[-1], weights=config.weights,
                         superclasses=superclasses),
-      compiler_options=layers.compiler_options())
+      compiler_options=compilation.compiler_options())
   feed = pipeline.train_batches(clips, data, batch_size=config.batch_size, seed=context.seed)
   found = [jax.device_get(measure(variables, {
       key: value for key, value in next(feed).items()

@@ -13,8 +13,7 @@ from actionjax import configuration, console, models
 from actionjax.data import own, pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
-from actionjax.models import layers
-from actionjax.ops import corruption
+from actionjax.ops import compilation, corruption
 from actionjax.pruning import masks as pruning_masks
 from actionjax.steps import group, prune
 from actionjax.steps.context import Context
@@ -233,7 +232,7 @@ def run(config: Config, context: Context) -> dict:
       steps.make_train_step(parsed.model, loss, optimiser, labels, seed=context.seed,
                             ema=config.ema, augment=_augment(config, parsed)),
       donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
-      compiler_options=layers.compiler_options())
+      compiler_options=compilation.compiler_options())
 
   description = describe(config, parsed)
   checkpoints = checkpoint.TrainingCheckpoints(context.directory / "checkpoints", description)
