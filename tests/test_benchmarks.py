@@ -1,4 +1,6 @@
 """The benchmark and summary tools run and count right; their timings are not asserted."""
+import importlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import pytest
 from actionjax import configuration, recipe
 from actionjax.benchmarks import scalability, slowonly, training
 from actionjax.models import posec3d
+from actionjax.models.resnet3d import Backbone
 from actionjax.report import summary
 
 
@@ -44,12 +47,13 @@ def test_summary_counts_parameters_and_shapes():
 @pytest.mark.usefixtures("quick_compilation")
 def test_slowonly_is_the_same_network_in_pytorch(capsys):
   torch = pytest.importorskip("torch")
+  resnet = importlib.import_module("actionjax.benchmarks.torch_twins.resnet")
   network = {key: value for key, value in posec3d.SLOWONLY.items() if key != "name"}
-  model = slowonly.torch_network(network, 17)
+  model = resnet.ResNet3D(Backbone(**network), 17)
   assert sum(p.numel() for p in model.parameters()) == 1_994_080
   small = {**network, "width": 4, "stage_sizes": (1, 1, 1)}
   with torch.no_grad():
-    found = slowonly.torch_network(small, 17)(torch.zeros(1, 17, 4, 16, 16)).shape
+    found = resnet.ResNet3D(Backbone(**small), 17)(torch.zeros(1, 17, 4, 16, 16))[0].shape
   assert tuple(found) == (1, 64, 2, 2, 2)  # as (1, 2, 2, 2, 64) here: time and space are halved
   rows = slowonly.run(1, shape=(1, 4, 16, 16, 17), width=4, stage_sizes=(1, 1, 1))
   for row, name in zip(rows, ("forward", "gradient")):

@@ -5,6 +5,7 @@ in both of its memory layouts; the better one counts. The contestants take turns
 that whatever else the machine does falls on all of them alike. Of a turn's calls the first one does
 not count, which finds the others' threads still spinning; the table gives medians of the rest.
 """
+import importlib.util
 import statistics
 import time
 
@@ -88,17 +89,16 @@ def _ours(network, shape):
 
 def _torch(network, shape):
   """The same for PyTorch in each memory layout; empty without PyTorch, or on other devices."""
-  try:
-    import torch
-  except ImportError:
+  if jax.default_backend() != "cpu" or not importlib.util.find_spec("torch"):
     return {}
-  if jax.default_backend() != "cpu":
-    return {}
+  import torch
+
+  from actionjax.benchmarks.torch_twins import resnet
   maps = np.moveaxis(np.random.default_rng(0).random(shape, np.float32), -1, 1).copy()
   found = {}
   for name, layout in (("torch contiguous", torch.contiguous_format),
                        ("torch channels last", torch.channels_last_3d)):
-    model = torch_network(network, shape[-1]).to(memory_format=layout)
+    model = resnet.ResNet3D(Backbone(**network), shape[-1]).to(memory_format=layout)
     x = torch.tensor(maps).contiguous(memory_format=layout)
     found[name] = {"forward": lambda model=model, x=x: _torch_forward(model, x),
                    "gradient": lambda model=model, x=x: _torch_gradient(model, x)}
@@ -108,51 +108,9 @@ def _torch(network, shape):
 def _torch_forward(model, x):
   import torch
   with torch.no_grad():
-    return model(x).mean()
+    return model(x)[0].mean()
 
 
 def _torch_gradient(model, x):
   model.zero_grad(set_to_none=True)
-  model(x).mean().backward()
-
-
-def torch_network(network: dict, channels: int):
-  """A bottleneck `ResNet3D` in PyTorch, float[B,K,T,H,W] -> [B,C,t,h,w], weights as it draws them.
-
-  Args:
-    network: fields of the `ResNet3D`, as in `posec3d.SLOWONLY`.
-    channels: K.
-  """
-  import torch
-  from torch import nn
-
-  def unit(inputs, outputs, kernel, strides=(1, 1, 1), activate=True):
-    parts = [nn.Conv3d(inputs, outputs, kernel, strides, tuple(k // 2 for k in kernel),
-                       bias=False), nn.BatchNorm3d(outputs)]
-    return nn.Sequential(*parts, *([nn.ReLU(inplace=True)] if activate else []))
-
-  class Bottleneck(nn.Module):
-    def __init__(self, inputs, width, temporal, strides):
-      super().__init__()
-      self.branch = nn.Sequential(
-          unit(inputs, width, (3 if temporal else 1, 1, 1)),
-          unit(width, width, (1, 3, 3), strides),
-          unit(width, 4 * width, (1, 1, 1), activate=False))
-      self.shortcut = (nn.Identity() if inputs == 4 * width and max(strides) == 1 else
-                       unit(inputs, 4 * width, (1, 1, 1), strides, activate=False))
-
-    def forward(self, x):
-      return torch.relu(self.branch(x) + self.shortcut(x))
-
-  width = network["width"]
-  parts = [unit(channels, width, (1, 7, 7), network["stem_strides"]),
-           nn.MaxPool3d((1, 3, 3), network["stem_pool_strides"], (0, 1, 1))]
-  inputs = width
-  for stage, size in enumerate(network["stage_sizes"]):
-    space = network["spatial_strides"][stage]
-    for block in range(size):
-      strides = (network["temporal_strides"][stage], space, space) if not block else (1, 1, 1)
-      parts.append(Bottleneck(inputs, width * 2**stage, network["kernels"][stage] == "3x1x1",
-                              strides))
-      inputs = 4 * width * 2**stage
-  return nn.Sequential(*parts)
+  model(x)[0].mean().backward()

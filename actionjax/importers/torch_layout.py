@@ -108,6 +108,13 @@ def to_ours(name: str, value: np.ndarray) -> np.ndarray:
   return value
 
 
+def to_theirs(name: str, value: np.ndarray) -> np.ndarray:
+  """Brings an array of our leaf `name` into PyTorch's layout; the inverse of `to_ours`."""
+  if name == "kernel":
+    return np.moveaxis(value, (-1, -2), (0, 1))
+  return value
+
+
 def fill(template: Any, state: Mapping[str, np.ndarray], rename: Callable[[tuple[str, ...]], str],
          what: str, ignored: Iterable[str] = ()) -> Any:
   """Fills a tree of variables from a PyTorch state, whole or not at all.

@@ -35,7 +35,7 @@ BLOCKS = {"basic": 1, "bottleneck": 4}  # Output width over inner width.
 KERNELS = ("3x3x3", "3x1x1", "2d", "factorised", "r2plus1d")
 
 
-def _factorised_width(inputs, outputs, rule):
+def factorised_width(inputs, outputs, rule):
   """Width between the halves of a factorised 3×3×3 kernel, or None to keep it whole.
 
   R(2+1)D's width gives both halves together the parameters of the whole kernel
@@ -180,7 +180,7 @@ class Block(nn.Module):
       make = layers.ConvUnit
       if kept is None:
         whole = min(kernel_size) > 1
-        factorised = _factorised_width(x.shape[-1], features, self.kernels) if whole else None
+        factorised = factorised_width(x.shape[-1], features, self.kernels) if whole else None
       else:
         filters, spatial = kept[f"{name}/conv"], kept.get(f"{name}/spatial")
         features, factorised = len(filters), spatial and len(spatial)
@@ -337,7 +337,7 @@ class ResNet3D(nn.Module):
         for name, width in units[:2] if block == "basic" else units:
           # The units whose kernel extends in all three directions under the factorising rules.
           if block == "basic" or name == "conv2":
-            factorised = _factorised_width(source, width, kernels[i])
+            factorised = factorised_width(source, width, kernels[i])
             if factorised:
               found[f"{path}/{name}/spatial"] = factorised
           found[f"{path}/{name}/conv"] = source = width

@@ -24,6 +24,21 @@ _PARTS = {
 }
 
 
+def choose_parts(net) -> dict[str, Any]:
+  """What an `STGCN` or a `Model` is made of: `graph`, `adaptive`, `graph_residual`, `temporal`.
+
+  Raises:
+    UserError: a variant or a graph that does not exist.
+  """
+  if net.variant not in VARIANTS:
+    raise UserError(f"variant {net.variant!r} is neither {' nor '.join(VARIANTS)}")
+  chosen = {key: getattr(net, key) for key in _PARTS[net.variant]}
+  parts = _PARTS[net.variant] | {key: v for key, v in chosen.items() if v is not None}
+  if parts["graph"] not in GRAPHS:
+    raise UserError(f"graph {parts['graph']!r} is none of {', '.join(GRAPHS)}")
+  return parts
+
+
 class GraphUnit(nn.Module):
   """relu(bn(sum_k A_k^T x W_k) + residual), [N,V,T,C] -> [N,V,T,features].
 
@@ -114,12 +129,7 @@ class STGCN(nn.Module):
 
   @nn.compact
   def __call__(self, x, *, train: bool):
-    if self.variant not in VARIANTS:
-      raise UserError(f"variant {self.variant!r} is neither {' nor '.join(VARIANTS)}")
-    own = {key: getattr(self, key) for key in _PARTS[self.variant]}
-    parts = _PARTS[self.variant] | {key: v for key, v in own.items() if v is not None}
-    if parts["graph"] not in GRAPHS:
-      raise UserError(f"graph {parts['graph']!r} is none of {', '.join(GRAPHS)}")
+    parts = choose_parts(self)
     graph = GRAPHS[parts["graph"]](skeletons.layout(self.layout))
     b, m = x.shape[:2]
     x = graph_layers.InputNorm(dtype=self.dtype, name="input")(x, train=train)
