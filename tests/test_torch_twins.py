@@ -9,8 +9,8 @@ import pytest
 
 from actionjax import skeletons
 from actionjax.errors import UserError
-from actionjax.models import hac, layers, msg3d, posec3d, rgbpose, stgcn, vpn
-from actionjax.ops import affine
+from actionjax.models import hac, msg3d, posec3d, rgbpose, stgcn, vpn
+from actionjax.ops import affine, convolution, pooling
 from actionjax.training import losses
 
 torch = pytest.importorskip("torch")
@@ -363,13 +363,13 @@ def test_wrong_losses_are_refused(name, config, message):
 def test_same_padding(size, window, strides):
   """Convolution and pooling of any length, without leaning on values above 0."""
   x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
-  ours = layers.max_pool(jnp.asarray(x), window, strides, "SAME", "direct")
+  ours = pooling.max_pool(jnp.asarray(x), window, strides, "SAME", "direct")
   theirs = units.max_pool(torch.tensor(x).permute(0, 4, 1, 2, 3), window, strides)
   np.testing.assert_array_equal(theirs.permute(0, 2, 3, 4, 1), ours)
   conv = units.Conv(3, 2, window, strides, same=True)
   kernel = np.moveaxis(conv.weight.detach().numpy(), (0, 1), (-1, -2))
   theirs = conv(torch.tensor(x).permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
-  assert_close(theirs, layers.conv3d(jnp.asarray(x), kernel, strides, "SAME", "direct"))
+  assert_close(theirs, convolution.conv3d(jnp.asarray(x), kernel, strides, "SAME", "direct"))
 
 
 def test_jitter_moves_as_ours_does(monkeypatch):

@@ -36,13 +36,14 @@ class TorchSide:
     torch.set_float32_matmul_precision("high")  # as JAX on GPUs does
     torch.backends.cudnn.allow_tf32 = True
     model = cases.build(self._case, dtype)
-    self._network = torch_twins.twin(model)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
     one = {key: jax.ShapeDtypeStruct(shape, kind)
            for key, (shape, kind) in cases.spec(self._case, 1).items()}
+    self._network = torch_twins.twin(model, one)
     abstract = jax.eval_shape(lambda keys, batch: model.init(keys, batch, train=False), keys, one)
     torch_twins.load(self._network, cases.variables(abstract))
-    self._network.to(self._device, memory_format=torch.channels_last_3d)
+    torch_twins.channels_last(self._network.to(self._device))
+    self._objective = torch_twins.Objective(**self._case.loss).to(self._device)
     self._put()
     self._functions()
     self._run_once()
@@ -106,13 +107,10 @@ class TorchSide:
     return torch.autocast(self._device.type, self._dtype)
 
   def _functions(self):
-    fields = dict(self._case.loss)
-    name = fields.pop("name")
-
     def objective(batch):
       with self._autocast():
         logits, out = self._network(batch)
-      return torch_twins.loss(name, logits.float(), out, batch, **fields)
+      return self._objective(logits.float(), out, batch)
 
     def logits(batch):
       with self._autocast():

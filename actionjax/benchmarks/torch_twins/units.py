@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from actionjax.errors import UserError
-from actionjax.models import layers
-from actionjax.ops import images
+from actionjax.ops import convolution, images
 
 
 def refuse(**fields) -> None:
@@ -51,7 +50,7 @@ class Conv(nn.Conv3d):
   def forward(self, x: torch.Tensor) -> torch.Tensor:
     if not self.same:
       return super().forward(x)
-    pairs = layers.same_padding(x.shape[2:], self.kernel_size, self.stride)
+    pairs = convolution.same_padding(x.shape[2:], self.kernel_size, self.stride)
     return F.conv3d(_pad_excess(x, pairs, 0.0), self.weight, None, self.stride,
                     tuple(low for low, _ in pairs))
 
@@ -66,7 +65,7 @@ def _pad_excess(x, pairs, value):
 
 def max_pool(x: torch.Tensor, window: Sequence[int], strides: Sequence[int]) -> torch.Tensor:
   """Maximum over windows with TensorFlow's SAME padding."""
-  pairs = layers.same_padding(x.shape[2:], window, strides)
+  pairs = convolution.same_padding(x.shape[2:], window, strides)
   low = tuple(low for low, _ in pairs)
   # With a stride, a window that hangs over the high end by one is what `ceil_mode` adds.
   hangs = all(high == low or stride > 1 for (low, high), stride in zip(pairs, strides))
