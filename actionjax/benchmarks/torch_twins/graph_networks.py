@@ -78,7 +78,8 @@ class InputNorm(nn.Module):
       x = rows.view(b, t, m, v, c).transpose(1, 2)
     else:
       x = self.bn(x.reshape(b * m * t, v * c))
-    return x.reshape(b * m, t, v, c).permute(0, 3, 1, 2)
+    # So few numbers are copied at once; products with the graph leave joints innermost anyway.
+    return x.reshape(b * m, t, v, c).permute(0, 3, 1, 2).contiguous()
 
 
 class PersonHead(nn.Module):

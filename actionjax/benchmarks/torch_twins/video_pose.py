@@ -34,7 +34,11 @@ class MaskedBatchNorm(nn.BatchNorm2d):
 
 
 class PerStepDense(nn.Module):
-  """A dense layer with weights of its own for every frame: [N,T,J,C] -> [N,T,J,features]."""
+  """A dense layer with weights of its own for every frame, and ELU: [N,T,J,C] -> [N,T,J,features].
+
+  The ELU comes while frames are outermost, as in the products before it: behind the transpose,
+  compiled gradients of it come in another memory order than PyTorch's compiler expects.
+  """
 
   def __init__(self, steps: int, inputs: int, features: int):
     super().__init__()
@@ -44,9 +48,9 @@ class PerStepDense(nn.Module):
   def forward(self, x: torch.Tensor) -> torch.Tensor:
     n, t, j, c = x.shape
     if len(self.kernel) == 1:
-      return F.linear(x, self.kernel[0].T, self.bias[0, 0])
+      return F.elu(F.linear(x, self.kernel[0].T, self.bias[0, 0]))
     y = torch.baddbmm(self.bias, x.transpose(0, 1).reshape(t, n * j, c), self.kernel)
-    return y.reshape(t, n, j, -1).transpose(0, 1)
+    return F.elu(y).reshape(t, n, j, -1).transpose(0, 1)
 
 
 class GraphBackbone(nn.Module):
@@ -94,8 +98,9 @@ class GraphBackbone(nn.Module):
     neighbours = torch.einsum("ij,ntjc->ntic", self.weights, x)
     if self.identity_filter:
       neighbours = torch.cat([x, neighbours], -1)
-    graph = self.dropout(F.elu(self.graph(neighbours)))
-    x = torch.cat([graph, x], -1) if self.skip is None else graph + self.skip(x)
+    graph = self.dropout(self.graph(neighbours))
+    # A sum has the memory order of its first term: channels last, as the convolutions want it.
+    x = torch.cat([graph, x], -1) if self.skip is None else self.skip(x) + graph
     x = x.permute(0, 3, 1, 2)
     for i in range(self.convs):
       conv, norm = getattr(self, f"conv{i}"), getattr(self, f"norm{i}")
