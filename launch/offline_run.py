@@ -232,6 +232,8 @@ class Run:
     command = [sys.executable, *self.command(part, budget / 60)]
     row |= {"status": "running", "command": " ".join(["python", *command[1:]])}
     row.pop("error", None)
+    # Another call may have run on another machine.
+    row["devices"] = sorted({*row.get("devices", ()), self.state["machine"]["device"]})
     self.save()
     print(f"{part}: {row['command']}", flush=True)
     began, log = time.monotonic(), self.results / f"{part}.log"
@@ -343,8 +345,8 @@ def table(summary: dict) -> str:
       f"{versions}.",
       f"Checkout: {pack.get('commit', 'unknown')}{' with changes' if pack.get('changed') else ''}.",
       f"Data: {pack.get('dataset')}/{pack.get('variant')} {pack.get('version')}, a cut: {what}.",
-      "", "| part | status | top-1 | step | clips/s | minutes |",
-      "| --- | --- | --- | --- | --- | --- |"]
+      "", "| part | status | top-1 | step | clips/s | minutes | device |",
+      "| --- | --- | --- | --- | --- | --- | --- |"]
   for part, row in summary["parts"].items():
     test = row.get("metrics", {}).get("test", {})
     trained = [step for step in row.get("steps", ()) if "step" in step]
@@ -353,7 +355,7 @@ def table(summary: dict) -> str:
     top1 = f"{100 * test['top1']:.1f} %" if "top1" in test else ""
     status = row["status"] + (f" ({row['error']})" if "error" in row else "")
     lines.append(f"| {part} | {status.replace('|', '/')} | {top1} | {places} | {speeds} | "
-                 f"{row['minutes']:.1f} |")
+                 f"{row['minutes']:.1f} | {', '.join(row.get('devices', ()))} |")
   lines += ["", "Commands, in the checkout:", ""]
   lines += [f"    {row['command']}" for row in summary["parts"].values() if "command" in row]
   return "\n".join(lines) + "\n"
@@ -403,6 +405,9 @@ def start(arguments) -> tuple[Run, list[str]]:
   machine = probe(environment, checkout)
   print(f"{machine['device']}, Python {machine['python']}, jax {machine['jax']}; {line}",
         flush=True)
+  if machine["backend"] == "cpu" and not arguments.small:
+    print("JAX finds no accelerator here: this will be slow; --small is meant for CPUs",
+          flush=True)
   state |= {"machine": machine, "pack": {key: content.get(key) for key in (
       "dataset", "variant", "version", "cut", "commit", "changed")}}
   return Run(pack, results, arguments.small, deadline, environment, state), parts
