@@ -185,9 +185,36 @@ def size(path: pathlib.Path) -> int:
              if file.is_file())
 
 
+def refresh(folder: pathlib.Path) -> dict:
+  """Replaces the checkout of a pack by today's, leaving wheels and data; returns its pack.json."""
+  try:
+    content = json.loads((folder / "pack.json").read_text())
+  except (OSError, ValueError):
+    raise PackError(f"{folder} holds no pack whose checkout could be replaced; leave out "
+                    "--checkout_only") from None
+  old, new = folder / "checkout", folder / "checkout.new"
+  shutil.rmtree(new, ignore_errors=True)  # of a run that was ended
+  content |= pack_checkout(new)
+  shutil.rmtree(old, ignore_errors=True)
+  new.rename(old)
+  return _finish(folder, content)
+
+
+def _finish(folder: pathlib.Path, content: dict) -> dict:
+  """Writes run.sh and, last, pack.json with the sizes."""
+  shutil.copy2(ROOT / "launch" / "offline_run.sh", folder / "run.sh")
+  content["bytes"] = {part: size(folder / part) for part in ("checkout", "data", "wheels")}
+  (folder / "pack.json").write_text(json.dumps(content, indent=1) + "\n")
+  return content
+
+
 def pack(arguments) -> dict:
   """Makes the folder; returns what pack.json holds."""
   folder = pathlib.Path(arguments.folder)
+  if arguments.checkout_only:
+    return refresh(folder)
+  if arguments.dataset is None:
+    raise PackError("--dataset is missing: a prepared dataset, such as utd_mhad")
   if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
     raise PackError(f"{folder} is not an empty folder; give another one, or delete it")
   if arguments.python is not None and not re.fullmatch(r"3\.\d{1,2}", arguments.python):
@@ -211,9 +238,7 @@ def pack(arguments) -> dict:
     content["wheels"] = pack_wheels(folder / "wheels", arguments.python, arguments.platform, have,
                                     more)
     content |= pack_data(folder / "data", dataset, arguments)
-    shutil.copy2(ROOT / "launch" / "offline_run.sh", folder / "run.sh")
-    content["bytes"] = {part: size(folder / part) for part in ("checkout", "data", "wheels")}
-    (folder / "pack.json").write_text(json.dumps(content, indent=1) + "\n")
+    content = _finish(folder, content)
   except BaseException:
     for entry in folder.iterdir():
       shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -240,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
       "manylinux_2_28_x86_64 (default: this machine's); may be given several times")
   add("--have", default="", help="packages that the machine has, with their needs: jax,flax,...")
   add("--need", default="", help="further packages to pack, such as scikit-learn")
-  add("--dataset", required=True, help="prepared dataset, such as utd_mhad")
+  add("--dataset", help="prepared dataset, such as utd_mhad")
   add("--variant", help="of the dataset (default: its first)")
   add("--data_dir", help="where it is prepared (default: $ACTIONJAX_DATA, else ~/.cache/actionjax)")
   add("--size", type=int, help="pixels of the stored frames' longer side (default: as they are)")
@@ -249,6 +274,8 @@ def _parser() -> argparse.ArgumentParser:
       "is replaced by the nearest one, instead of thinning skeletons with the frames")
   add("--skeletons_only", action="store_true", help="leave the frames away")
   add("--mib", type=float, default=40.0, help="the most that the cut may take (default: 40)")
+  add("--checkout_only", action="store_true", help="replace the code in an earlier pack by "
+      "today's, and nothing else")
   return parser
 
 
