@@ -48,6 +48,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
   (package / "benchmark.py").write_text("import sys; sys.exit('error: no accelerator')")
   (folder / "checkout" / "launch").mkdir()
   for source, target in (("offline_run.py", "checkout/launch/offline_run.py"),
+                         ("offline_summary.py", "checkout/launch/offline_summary.py"),
                          ("offline_run.sh", "run.sh")):
     (folder / target).write_bytes((root / "launch" / source).read_bytes())
   (folder / "run.sh").chmod(0o755)

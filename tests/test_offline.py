@@ -19,6 +19,9 @@ from tests import offline_stub, raw_utd
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+sys.path.append(str(ROOT / "launch"))  # as of a script, whose own folder comes first
+
+
 def _script(name):
   spec = importlib.util.spec_from_file_location(name, ROOT / "launch" / f"{name}.py")
   module = importlib.util.module_from_spec(spec)
