@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Files with minutes of work come first, so that no worker is left alone with one at the end.
 LONGEST_FILES = ("test_notebook.py", "test_hac_recipe.py", "test_interruption.py",
-                 "test_multiprocess.py", "test_wheel.py", "test_benchmarks.py")
+                 "test_multiprocess.py", "test_offline.py", "test_wheel.py", "test_benchmarks.py")
 
 
 def pytest_collection_modifyitems(items):

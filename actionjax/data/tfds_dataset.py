@@ -25,9 +25,11 @@ class _ClipsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
   Attributes:
     sizes: bytes of each record. read: function (i) -> record i, a serialized Example.
+    compression: of ArrayRecord, such as "zstd:19"; "" for its default.
   """
   VERSION = tfds.core.Version("1.0.0")
   sizes: list[int]
+  compression: str = ""
 
   def _info(self):
     return self.dataset_info_from_configs(
@@ -52,7 +54,7 @@ class _ClipsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     first, lengths = 0, []
     for shard, end in enumerate(shard_utils.get_shard_boundaries(len(self.sizes), count)):
       path = template.sharded_filepath(shard_index=shard, num_shards=count)
-      _write_shard(os.fspath(path), map(self.read, range(first, end)))
+      _write_shard(os.fspath(path), map(self.read, range(first, end)), self.compression)
       lengths.append(end - first)
       first = end
     split = tfds.core.SplitInfo(name=records.SPLIT, shard_lengths=lengths,
@@ -77,9 +79,10 @@ def builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
       skip_registration=True)
 
 
-def _write_shard(path: str, serialized) -> None:
+def _write_shard(path: str, serialized, compression: str) -> None:
   try:
-    writer = array_record_module.ArrayRecordWriter(path, "group_size:1")
+    writer = array_record_module.ArrayRecordWriter(
+        path, ",".join(filter(None, ("group_size:1", compression))))
     for data in serialized:
       writer.write(data)
     writer.close()
@@ -89,7 +92,8 @@ def _write_shard(path: str, serialized) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from None
 
 
-def write(name: str, variant: str, root, sizes: list[int], read) -> tuple[pathlib.Path, list]:
+def write(name: str, variant: str, root, sizes: list[int], read,
+          compression: str = "") -> tuple[pathlib.Path, list]:
   """Writes the split `clips` of a dataset, in the given order.
 
   Args:
@@ -97,6 +101,7 @@ def write(name: str, variant: str, root, sizes: list[int], read) -> tuple[pathli
     root: the files go to `<root>/<name>/<variant>/<version>`.
     sizes: bytes of each record.
     read: function (i) -> record i, a serialized Example.
+    compression: of ArrayRecord, such as "zstd:19"; "" for its default.
 
   Returns:
     the folder, and for each shard {"file": name, "clips": count, "bytes": int}.
@@ -105,7 +110,7 @@ def write(name: str, variant: str, root, sizes: list[int], read) -> tuple[pathli
     OSError: the disk is full.
   """
   builder = builder_class(name)(data_dir=root, config=variant)
-  builder.sizes, builder.read = sizes, read
+  builder.sizes, builder.read, builder.compression = sizes, read, compression
   with contextlib.redirect_stdout(io.StringIO()):  # it talks of downloads
     builder.download_and_prepare(file_format="array_record")
   split = builder.info.splits[records.SPLIT]

@@ -61,8 +61,9 @@ def run(config: Config, context: Context) -> dict:
 
   Returns:
     Artifacts: `metrics` (top1, top5, mean_class_accuracy in [0, 1], clips, unreadable,
-    skipped_at_preparation, views, split, params_digest; and `streams`, `dataset`, `drop_joints`
-    where there are several, another one, any) and `scores` (file, relative to the workdir).
+    skipped_at_preparation, views, split, params_digest; and `streams`, `dataset`, `drop_joints`,
+    `cut` where there are several, another one, any, less of each clip) and `scores` (file, relative
+    to the workdir).
 
   Raises:
     UserError: no such model or dataset, or they do not go together.
@@ -88,6 +89,8 @@ def run(config: Config, context: Context) -> dict:
       "split": f"{data.protocol}/{config.part}",
       "views": dataclasses.asdict(views),
       "params_digest": digest(jax.device_get(variables))}
+  if "cut" in clips.dataset.info:
+    result["cut"] = clips.dataset.info["cut"]
   if config.dataset is not None or config.variant is not None:
     result["dataset"] = "/".join(filter(None, (data.dataset, data.variant)))
   if config.drop_joints:
