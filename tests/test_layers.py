@@ -49,16 +49,26 @@ POOLS = [((3, 3, 3), (1, 1, 1), SAME), ((1, 3, 3), (1, 2, 2), SAME), ((3, 3, 3),
 
 
 @pytest.mark.parametrize("window,strides,padding", POOLS)
-def test_decomposed_max_pool_equals_the_direct_one(window, strides, padding):
+def test_max_pools_equal_the_direct_one(window, strides, padding):
   x = _random((2, 5, 7, 8, 3)) - 3  # all negative: zeros as padding would show
   results = []
-  for lowering in ("direct", "decomposed"):
+  for lowering in ("direct", "decomposed", "indexed"):
     pool = functools.partial(pooling.max_pool, window=window, strides=strides, padding=padding,
                              lowering=lowering)
     y, pull = jax.vjp(pool, x)
     results.append((y, pull(_random(y.shape, 3))[0]))
-  np.testing.assert_array_equal(results[0][0], results[1][0])
-  np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-6)
+  for values, gradient in results[1:]:
+    np.testing.assert_array_equal(results[0][0], values)
+    np.testing.assert_allclose(results[0][1], gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("window,strides,padding", POOLS)
+def test_indexed_max_pool_gives_ties_to_the_first_as_the_direct_one_does(window, strides, padding):
+  x = jnp.round(_random((2, 5, 7, 8, 3)))
+  pool = lambda lowering: lambda x: pooling.max_pool(x, window, strides, padding, lowering)
+  direct, indexed = (jax.vjp(pool(lowering), x) for lowering in ("direct", "indexed"))
+  dy = _random(direct[0].shape, 3)
+  np.testing.assert_allclose(indexed[1](dy)[0], direct[1](dy)[0], atol=1e-5)
 
 
 def test_max_pool_shares_the_gradient_among_equal_values():

@@ -7,6 +7,7 @@ convolutions). Lowerings that come to the same program are measured once.
 import concurrent.futures
 import functools
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -80,12 +81,14 @@ class Kernels:
     return [*(kernel.name for kernel in KERNELS), "transposed 7x1x1, stride 4",
             *(name for name, *_ in POOLS)]
 
-  def measure(self, name: str, small: bool, dtype: str = "bfloat16") -> list[dict]:
+  def measure(self, name: str, small: bool, ways: Sequence[str] = (),
+              dtype: str = "bfloat16") -> list[dict]:
     """One row for each pass: `kernel`, `kind`, `pass`, `flops`, and `ms` by lowering (a text
-    where it failed)."""
+    where it failed); of the lowerings in `ways` alone, if there are any."""
     rows = []
     for which, candidates in _candidates(name, small, dtype).items():
       kind, count, programs = candidates
+      programs = {way: make for way, make in programs.items() if not ways or way in ways}
       with concurrent.futures.ThreadPoolExecutor(1 if small else 8) as pool:
         compiled = list(pool.map(_attempt, programs.values()))
       times = {}
@@ -227,7 +230,7 @@ def _pool_candidates(pool, small, dtype):
   found = {}
   for which in ("forward", "gradient"):
     programs = {}
-    for way in ("direct", "decomposed"):
+    for way in pooling.LOWERINGS[1:]:
       apply = functools.partial(pooling.max_pool, window=window, strides=strides, padding=padding,
                                 lowering=way)
       function, arguments = apply, (x,)

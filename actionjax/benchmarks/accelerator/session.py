@@ -38,9 +38,11 @@ def run(out: str, *, small: bool = False, only: Sequence[str] = (), minutes: flo
     small: small networks and few rounds, for trying it out on any machine.
     only: names of `ORDER`; empty for all.
     minutes: after which it ends, finished or not.
-    lowerings: of the convolutions, each network with each; see `ops.convolution`.
+    lowerings: of the convolutions, each network with each, see `ops.convolution`; the kernels
+      with these alone, where "auto" is not the only one.
     torch: measure PyTorch beside, where it is installed.
-    profile: write each training step's operations and their times as well.
+    profile: write each training step's operations and their times as well; everything then runs
+      without CUDA graphs.
 
   Returns:
     What results.json holds: `device`, `peaks`, `rows` of networks, `kernels`, `others`, `notes`.
@@ -195,7 +197,7 @@ class _Session:
     if self._profile:
       _write(self._folder / f"profile_{row['case']}_{row['lowering']}.json",
              json.dumps(ours.call(self._deadline, "profile"), indent=0) + "\n")
-    if row["lowering"] == self._lowerings[0]:
+    elif row["lowering"] == self._lowerings[0]:
       row["compile_again_s"] = ours.call(self._deadline, "compile_again")
       self.write()
 
@@ -234,7 +236,8 @@ class _Session:
     remote = self._remote("kernels:Kernels")
     for kernel in remote.call(self._deadline, "names"):
       self._settle()
-      rows = remote.call(self._deadline, "measure", kernel, self._small)
+      rows = remote.call(self._deadline, "measure", kernel, self._small,
+                         [way for way in self._lowerings if way != "auto"])
       self.results["kernels"] += rows
       self.write()
       for row in rows:
@@ -326,11 +329,16 @@ class _Session:
 
   def _remote(self, where: str) -> Remote:
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2",
-                   "JAX_COMPILATION_CACHE_DIR": self._cache,
+                   "JAX_COMPILATION_CACHE_DIR": os.environ.get(
+                       "JAX_COMPILATION_CACHE_DIR", self._cache),
                    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
     if self._small:
       environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    if self._profile:
+      # What runs inside a CUDA graph has no name of its own.
+      environment["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
+                                  + " --xla_gpu_enable_command_buffer=")
     if where.startswith("torch"):
       environment["JAX_PLATFORMS"] = "cpu"
     remote = Remote(f"{_HERE}.{where}", environment, str(self._log))
@@ -343,6 +351,12 @@ class _Session:
 
   def _say(self, text: str) -> None:
     print(text, flush=True)
+    self._mark(text)
+
+  def _mark(self, text: str) -> None:
+    """A line with the time in the log."""
+    with self._log.open("a") as file:
+      file.write(f"[{time.monotonic() - self._start:7.1f} s] {text}\n")
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
