@@ -114,8 +114,10 @@ def auto_ways(kind: str, backend: str | None = None) -> Ways:
   return _measured(backend or jax.default_backend()).get(kind, Ways("direct", "direct", "direct"))
 
 
+@functools.cache
 def measured_file() -> dict:
-  """The contents of `lowerings.json`: backend -> `device`, `date`, `kinds`, `max_pool`."""
+  """The contents of `lowerings.json`: backend -> `device`, `date`, `kinds` of kernels and
+  `max_pool`, by `pooling.kind`."""
   return json.loads(_FILE.read_text())
 
 

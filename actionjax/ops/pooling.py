@@ -35,7 +35,8 @@ def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int] | None 
   strides = tuple(strides or window)
   padding = convolution.resolve_padding(padding, x.shape[1:4], window, strides)
   if lowering == "auto":
-    lowering = convolution.measured_file().get(jax.default_backend(), {}).get("max_pool", "direct")
+    measured = convolution.measured_file().get(jax.default_backend(), {}).get("max_pool", {})
+    lowering = measured.get(kind(window), "direct")
   if lowering == "direct":
     return nn.max_pool(x, tuple(window), strides, padding)
   if lowering == "indexed":
@@ -86,6 +87,11 @@ def _indexed_backward(window, strides, padding, saved, dy):
 
 
 _indexed.defvjp(_indexed_forward, _indexed_backward)
+
+
+def kind(window: Sequence[int]) -> str:
+  """"spatial" or "full": whether a window (t, h, w) is one frame long."""
+  return "spatial" if window[0] == 1 else "full"
 
 
 def avg_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int] | None = None,

@@ -48,8 +48,8 @@ def _superclasses(classes: int, *counts: int) -> tuple[tuple[int, ...], ...]:
   return tuple(tuple(label * count // classes for label in range(classes)) for count in counts)
 
 
-_I3D_SMALL = dict(width=0.25, final_endpoint="Mixed_3c")
-_RESNET_SMALL = dict(block="bottleneck", stage_sizes=(1, 1, 1, 1), width=8)
+_I3D_SMALL = dict(width=0.25, final_endpoint="Mixed_3b")
+_RESNET_SMALL = dict(block="basic", stage_sizes=(1, 1, 1, 1), width=8)
 _HAC = Case(
     "HAC ResNet-50, 8x224x224", dict(name="hac", backbone=dict(name="resnet3d", depth=50),
                                      levels=(2, 6, 20)),
@@ -89,18 +89,22 @@ CASES: dict[str, Case] = {
         optim=dict(_SGD, clip_norm=40.0),
         small=dict(batch_size=2, video=(2, 64, 64, 3), pose=("pose2d", 2, 8), side=64, model=dict(
             name="rgbpose", maps=dict(size=(16, 16), scale=0.25),
-            rgb=dict(name="resnet3d", kernels=("2d", "2d", "3x1x1", "3x1x1"), **_RESNET_SMALL),
-            pose={**posec3d.SLOWONLY_FUSED, "stage_sizes": (1, 1, 1), "width": 8}))),
+            rgb=dict(name="resnet3d", block="bottleneck", stage_sizes=(1, 1, 1), width=8,
+                     kernels=("2d", "2d", "3x1x1"), spatial_strides=(1, 2, 2),
+                     temporal_strides=(1, 1, 1)),
+            pose={**posec3d.SLOWONLY_FUSED, "stage_sizes": (1, 1), "width": 8,
+                  "kernels": ("2d", "3x1x1"), "spatial_strides": (2, 2),
+                  "temporal_strides": (1, 1)}))),
     "stgcnpp": Case(
         "ST-GCN++, 100 frames", dict(name="stgcn"), 60, "kinect_v2_25", 128,
         pose=("pose3d", 2, 100), optim=dict(_SGD, nesterov=True),
         small=dict(batch_size=2, pose=("pose3d", 2, 16), model=dict(
-            name="stgcn", width=12, stage_sizes=(1, 1)))),
+            name="stgcn", width=12, stage_sizes=(1,)))),
     "msg3d": Case(
         "MS-G3D, 100 frames", dict(name="msg3d"), 60, "kinect_v2_25", 128,
         pose=("pose3d", 2, 100), optim=dict(_SGD, nesterov=True),
         small=dict(batch_size=2, pose=("pose3d", 2, 16), model=dict(
-            name="msg3d", width=12, scales=3, window_scales=2))),
+            name="msg3d", width=12, scales=2, window_scales=2, windows=(3,)))),
 }
 
 

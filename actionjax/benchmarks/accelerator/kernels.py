@@ -65,6 +65,7 @@ KERNELS = (
     Kernel("depthwise 3x3x3", (3, 3, 3), _PLAIN, 64, 64, _FIVE, 32, 64),
     Kernel("depthwise 5x1x1", (5, 1, 1), _PLAIN, 64, 64, _FIVE, 32, 64),
 )
+_TRANSPOSED = "transposed 7x1x1, stride 4"
 # Name, window, strides, channels, T H W, batch.
 POOLS = (
     ("pool 1x3x3 (Pose-SlowOnly)", (1, 3, 3), (1, 1, 1), 32, (48, 56, 56), 32),
@@ -76,10 +77,11 @@ POOLS = (
 class Kernels:
   """Called in a process that holds the device."""
 
-  def names(self) -> list[str]:
-    """Of everything that `measure` knows, the most important first."""
-    return [*(kernel.name for kernel in KERNELS), "transposed 7x1x1, stride 4",
-            *(name for name, *_ in POOLS)]
+  def names(self, small: bool) -> list[str]:
+    """Of everything that `measure` knows, the most important first; `small`: one of each sort."""
+    if small:
+      return ["1x1x1", "3x1x1", "3x3x3", KERNELS[-1].name, _TRANSPOSED, POOLS[0][0]]
+    return [*(kernel.name for kernel in KERNELS), _TRANSPOSED, *(name for name, *_ in POOLS)]
 
   def measure(self, name: str, small: bool, ways: Sequence[str] = (),
               dtype: str = "bfloat16") -> list[dict]:
@@ -127,14 +129,18 @@ def choose(rows: list[dict]) -> dict[str, dict[str, str]]:
   return {kind: ways for kind, ways in chosen.items() if set(ways) == set(PASSES)}
 
 
-def choose_pool(rows: list[dict]) -> str | None:
-  """The faster lowering of the maximum, forward and gradient together; None without rows."""
-  total: dict[str, float] = {}
+def choose_pools(rows: list[dict]) -> dict[str, str]:
+  """For windows of each `pooling.kind` the lowering of the maximum whose gradient takes least time,
+  relative to the fastest on each; the gradient's program computes the maximum as well."""
+  shares: dict[str, dict[str, list[float]]] = {}
   for row in rows:
-    if row["kind"] == "max_pool" and not any(isinstance(ms, str) for ms in row["ms"].values()):
-      for way, ms in row["ms"].items():
-        total[way] = total.get(way, 0) + ms
-  return min(total, key=total.get) if total else None
+    ms = {way: value for way, value in row["ms"].items() if not isinstance(value, str)}
+    if row["kind"].startswith("max_pool ") and row["pass"] == "gradient" and ms:
+      entry = shares.setdefault(row["kind"].split()[1], {})
+      for way, value in ms.items():
+        entry.setdefault(way, []).append(value / min(ms.values()))
+  return {kind: min((np.mean(values), way) for way, values in entry.items())[1]
+          for kind, entry in shares.items()}
 
 
 def _candidates(name, small, dtype):
@@ -142,7 +148,7 @@ def _candidates(name, small, dtype):
   for pool in POOLS:
     if pool[0] == name:
       return _pool_candidates(pool, small, dtype)
-  if name.startswith("transposed"):
+  if name == _TRANSPOSED:
     return _transposed_candidates(small, dtype)
   kernel = next(kernel for kernel in KERNELS if kernel.name == name)
   x, weights = _arrays(kernel, small, dtype)
@@ -240,7 +246,7 @@ def _pool_candidates(pool, small, dtype):
         function = lambda x, dy, apply=apply: jax.vjp(apply, x)[1](dy)[0]
         arguments = (x, dy)
       programs[way] = functools.partial(_compile, function, arguments)
-    found[which] = ("max_pool", 0, programs)
+    found[which] = (f"max_pool {pooling.kind(window)}", 0, programs)
   return found
 
 

@@ -87,6 +87,15 @@ class Remote:
     self.start(method, *args, **kwargs)
     return self.result(deadline)
 
+  def renew(self, deadline: float) -> None:
+    """Puts a new object into the place of the old one, in the same process."""
+    self.call(deadline, "renew")
+
+  @property
+  def usable(self) -> bool:
+    """Whether the process lives and waits for a call."""
+    return self._process.is_alive() and not self._pending
+
   def close(self) -> None:
     """Ends the process."""
     self._process.kill()
@@ -110,9 +119,9 @@ def _serve(pipe, where, environment, log, parent):
     except EOFError:
       return
     try:
-      if instance is None:
+      if instance is None or method == "renew":
         instance = getattr(importlib.import_module(module), name)()
-      answer = (True, getattr(instance, method)(*args, **kwargs))
+      answer = (True, None if method == "renew" else getattr(instance, method)(*args, **kwargs))
     except Exception as error:
       traceback.print_exc()
       lines = str(error).strip().splitlines() or [""]

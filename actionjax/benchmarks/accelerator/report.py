@@ -127,9 +127,11 @@ def _gib(size):
 
 
 def lowerings_file(results: dict) -> dict:
-  """What `ops/lowerings.json` holds for this backend, by these measurements."""
+  """What `ops/lowerings.json` holds for this backend, by these measurements; kinds that were not
+  measured keep what they had."""
   device, rows = results["device"], results["kernels"]
-  found = {"device": device["device"], "date": device["date"], "kinds": kernels.choose(rows)}
-  pool = kernels.choose_pool(rows)
-  before = convolution.measured_file().get(device["backend"], {}).get("max_pool", "direct")
-  return {device["backend"]: found | {"max_pool": pool or before}}
+  before = convolution.measured_file().get(device["backend"], {})
+  return {device["backend"]: {
+      "device": device["device"], "date": device["date"],
+      "kinds": before.get("kinds", {}) | kernels.choose(rows),
+      "max_pool": before.get("max_pool", {}) | kernels.choose_pools(rows)}}

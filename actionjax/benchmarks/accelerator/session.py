@@ -73,7 +73,8 @@ class _Session:
     self._profile = profile
     self._start = time.monotonic()
     self._deadline = self._start + 60 * minutes - _MARGIN
-    self._remotes: list[Remote] = []
+    self._remotes: dict[Remote, str] = {}
+    self._kept: dict[str, Remote] = {}
     self._waiting: dict[tuple[str, str, str], Remote] = {}
     self._tried: set[str] = set()
     self._torch = torch and importlib.util.find_spec("torch") is not None
@@ -133,7 +134,7 @@ class _Session:
       raise UserError("no accelerator: JAX sees CPUs alone here (is the matching JAX installed, "
                       "as in pip install 'jax[cuda13]'?); --small tries everything out on a CPU")
     self.results["peaks"] = remote.call(self._deadline, "peaks", self._small)
-    remote.close()
+    self._release(remote)
     self.write()
     self._say(report.heading(self.results))
 
@@ -165,18 +166,21 @@ class _Session:
         self._note(f"{name}: a batch of {before} does not fit into the memory")
       finally:
         for remote in sides.values():
-          remote.close()
+          self._release(remote)
 
   def _side_by_side(self, sides, name, lowering, batch_size):
     """Ours and, with the first lowering, PyTorch's; puts their processes into `sides`."""
     row = {"case": name, "title": CASES[name].title, "lowering": lowering}
     ours = sides["ours"] = self._prepared(("jax", name, lowering), batch_size)
+    with_torch = self._torch and lowering == self._lowerings[0]
+    if with_torch:
+      sides["torch"] = self._prepared(("torch", name, ""), batch_size)
     row |= ours.result(self._deadline)
     row |= {"marked": "smaller batch"} if batch_size else {}
     row |= ours.call(self._deadline, "tune")
     measured = {"ours": ours}
-    if self._torch and lowering == self._lowerings[0]:
-      measured |= self._torch_side(sides, row, name, batch_size)
+    if with_torch:
+      measured |= self._torch_side(sides["torch"], row, name)
     if "torch" in measured:
       row["difference"] = _difference(ours.call(self._deadline, "outputs"),
                                       measured["torch"].call(self._deadline, "outputs"))
@@ -197,13 +201,13 @@ class _Session:
     if self._profile:
       _write(self._folder / f"profile_{row['case']}_{row['lowering']}.json",
              json.dumps(ours.call(self._deadline, "profile"), indent=0) + "\n")
-    elif row["lowering"] == self._lowerings[0]:
+    elif row["lowering"] == self._lowerings[0] and not (
+        self._small and len(self.results["rows"]) > 1):
       row["compile_again_s"] = ours.call(self._deadline, "compile_again")
       self.write()
 
-  def _torch_side(self, sides, row, name, batch_size):
+  def _torch_side(self, remote, row, name):
     """{"torch": PyTorch's side, tuned}, or nothing where it can't be measured."""
-    remote = sides["torch"] = self._prepared(("torch", name, ""), batch_size)
     try:
       row["torch"] = remote.result(self._deadline)
       if self.results["device"]["backend"] != {"cuda": "gpu"}.get(row["torch"]["device"], "cpu"):
@@ -234,7 +238,7 @@ class _Session:
 
   def _kernels(self, name):
     remote = self._remote("kernels:Kernels")
-    for kernel in remote.call(self._deadline, "names"):
+    for kernel in remote.call(self._deadline, "names", self._small):
       self._settle()
       rows = remote.call(self._deadline, "measure", kernel, self._small,
                          [way for way in self._lowerings if way != "auto"])
@@ -242,7 +246,7 @@ class _Session:
       self.write()
       for row in rows:
         self._say(report.kernel_line(row, self.results["peaks"]))
-    remote.close()
+    self._release(remote)
 
   def _other(self, name: str) -> None:
     remote = self._remote("others:Others")
@@ -250,7 +254,7 @@ class _Session:
     for row in remote.call(self._deadline, name, self._small):
       self.results["others"].append(row)
       self._say(report.other_line(row))
-    remote.close()
+    self._release(remote)
 
   _heatmaps = _superclasses = _other
 
@@ -259,15 +263,16 @@ class _Session:
     sides = {form: self._remote("jax_side:JaxSide") for form in ("masked", "compacted")}
     row = {"case": "hac", "title": f"{CASES['hac'].title}, pruned", "lowering": self._lowerings[0]}
     for form, side in sides.items():
-      found = side.call(self._deadline, "prepare", "hac", self._small, row["lowering"], form=form)
-      found |= side.call(self._deadline, "tune")
+      side.start("prepare", "hac", self._small, row["lowering"], form=form)
+    for form, side in sides.items():
+      found = side.result(self._deadline) | side.call(self._deadline, "tune")
       row |= {"batch_size": found["batch_size"], form: found}
     self._settle()
     for which in ("train", "forward"):
       row[which] = self._turns(sides, which, row["batch_size"])
     for form, side in sides.items():
       row[form] |= side.call(self._deadline, "memory")
-      side.close()
+      self._release(side)
     self.results["others"].append(row)
     self._say(report.other_line(row))
 
@@ -289,7 +294,7 @@ class _Session:
           self._say(f"{row['case']}: a training step of {candidate} clips fits")
           break
         candidate = int(0.85 * candidate)
-      remote.close()
+      self._release(remote)
       self.write()
 
   def _prefetch(self, cases: list[str]) -> None:
@@ -328,6 +333,12 @@ class _Session:
         remote.wait(self._deadline)
 
   def _remote(self, where: str) -> Remote:
+    """A process for a side. Small networks share one: starting it takes longer than they do, and
+    nobody asks for their memory."""
+    kept = self._kept.pop(where, None)
+    if kept is not None and kept.usable:
+      kept.renew(self._deadline)
+      return kept
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2",
                    "JAX_COMPILATION_CACHE_DIR": os.environ.get(
                        "JAX_COMPILATION_CACHE_DIR", self._cache),
@@ -342,8 +353,16 @@ class _Session:
     if where.startswith("torch"):
       environment["JAX_PLATFORMS"] = "cpu"
     remote = Remote(f"{_HERE}.{where}", environment, str(self._log))
-    self._remotes.append(remote)
+    self._remotes[remote] = where
     return remote
+
+  def _release(self, remote: Remote) -> None:
+    """Ends a side's process, or keeps it for the next."""
+    where = self._remotes[remote]
+    if self._small and remote.usable and where not in self._kept:
+      self._kept[where] = remote
+    else:
+      remote.close()
 
   def _note(self, text: str) -> None:
     self.results["notes"].append(text)
