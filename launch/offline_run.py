@@ -13,6 +13,7 @@ import ctypes
 import dataclasses
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -161,12 +162,17 @@ class Run:
   def command(self, part: str, minutes: float) -> list[str]:
     """What a part runs, in the checkout."""
     if part == "benchmark":
-      return ["-m", "actionjax.benchmark", "--accelerator", f"--out={self.results / part}",
+      return ["-m", "actionjax.benchmark", "--accelerator", f"--out={self._unused(part)}",
               f"--minutes={minutes:.2f}", *(["--small"] if self.small else [])]
     full, small, overrides = TRAININGS[part]
     return ["-m", "actionjax.main", f"--config={small if self.small else full}",
             f"--workdir={self.results / part}", f"--config.data_dir={self.pack / 'data'}",
             *(overrides if self.small else ())]
+
+  def _unused(self, part: str) -> pathlib.Path:
+    """A folder for a part that does not go on where it was stopped: each call has its own."""
+    names = (part if number == 1 else f"{part}_{number}" for number in itertools.count(1))
+    return next(path for path in map(self.results.joinpath, names) if not path.exists())
 
   def run(self, part: str) -> None:
     """Runs a part until it is done, the time is over, or a signal comes; notes what came of it."""
@@ -226,7 +232,7 @@ class Run:
         if metrics is not None:
           row["metrics"] = metrics
       else:
-        files = sorted((self.results / part).rglob("*"))
+        files = sorted(self.results.glob(f"{part}*/*"))
         row["files"] = [str(file.relative_to(self.results)) for file in files if file.is_file()]
       parts[part] = row
     return {"small": self.small, "machine": self.state["machine"], "pack": self.state["pack"],

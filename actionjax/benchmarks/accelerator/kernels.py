@@ -80,7 +80,7 @@ class Kernels:
   def names(self, small: bool) -> list[str]:
     """Of everything that `measure` knows, the most important first; `small`: one of each sort."""
     if small:
-      return ["1x1x1", "3x1x1", "3x3x3", KERNELS[-1].name, _TRANSPOSED, POOLS[0][0]]
+      return ["3x1x1", "3x3x3", KERNELS[-1].name, _TRANSPOSED, POOLS[0][0]]
     return [*(kernel.name for kernel in KERNELS), _TRANSPOSED, *(name for name, *_ in POOLS)]
 
   def measure(self, name: str, small: bool, ways: Sequence[str] = (),

@@ -8,6 +8,8 @@ import time
 import traceback
 from typing import Any
 
+from actionjax.data import workers
+
 
 class RemoteError(Exception):
   """A call failed over there; the text is its traceback's last line, `details` all of it."""
@@ -87,6 +89,11 @@ class Remote:
     self.start(method, *args, **kwargs)
     return self.result(deadline)
 
+  @property
+  def busy(self) -> bool:
+    """Whether a call that was begun has no answer yet."""
+    return self._pending and not self._pipe.poll()
+
   def renew(self, deadline: float) -> None:
     """Puts a new object into the place of the old one, in the same process."""
     self.call(deadline, "renew")
@@ -109,7 +116,6 @@ def _serve(pipe, where, environment, log, parent):
   file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(file, sys.stdout.fileno())
   os.dup2(file, sys.stderr.fileno())
-  from actionjax.data import workers
   workers.die_with_parent(parent)
   module, name = where.split(":")
   instance = None

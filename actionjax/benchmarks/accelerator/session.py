@@ -17,11 +17,11 @@ from actionjax.benchmarks.accelerator import report
 from actionjax.benchmarks.accelerator.cases import CASES
 from actionjax.benchmarks.accelerator.remote import Remote, RemoteError, TimeOver
 from actionjax.errors import UserError
+from actionjax.ops.convolution import LOWERINGS
 
 _HERE = "actionjax.benchmarks.accelerator"
 # The most important first.
-ORDER = ("posec3d", "i3d_resnet50", "vpn", "kernels", "hac", "rgbpose", "stgcnpp", "msg3d",
-         "heatmaps", "compacted", "superclasses", "largest")
+ORDER = (*CASES, "heatmaps", "superclasses", "compacted", "kernels", "largest")
 # Largest difference of logits, relative to their size: what bfloat16's rounding makes of some fifty
 # layers.
 TOLERANCE = 0.05
@@ -49,10 +49,14 @@ def run(out: str, *, small: bool = False, only: Sequence[str] = (), minutes: flo
 
   Raises:
     UserError: a folder that is not empty, an unknown name, or no accelerator without `small`.
+    SystemExit: SIGTERM came; what was finished is written.
   """
   for name in only:
     if name not in ORDER:
       raise UserError(f"--only={name} is unknown; known: {', '.join(ORDER)}")
+  for name in lowerings:
+    if name not in LOWERINGS:
+      raise UserError(f"--lowerings={name} is unknown; known: {', '.join(LOWERINGS)}")
   folder = pathlib.Path(out)
   if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
     raise UserError(f"--out={out} is not an empty folder; give a new one")
@@ -77,6 +81,9 @@ class _Session:
     self._kept: dict[str, Remote] = {}
     self._waiting: dict[tuple[str, str, str], Remote] = {}
     self._tried: set[str] = set()
+    # Of sides that were compiled while others were waited for.
+    self._tuned: dict[Remote, dict] = {}
+    self._failed: dict[Remote, RemoteError] = {}
     self._torch = torch and importlib.util.find_spec("torch") is not None
     self.results = {"command": " ".join(sys.argv[1:]), "small": small, "device": {}, "peaks": {},
                     "rows": [], "kernels": [], "others": [], "notes": []}
@@ -175,9 +182,8 @@ class _Session:
     with_torch = self._torch and lowering == self._lowerings[0]
     if with_torch:
       sides["torch"] = self._prepared(("torch", name, ""), batch_size)
-    row |= ours.result(self._deadline)
     row |= {"marked": "smaller batch"} if batch_size else {}
-    row |= ours.call(self._deadline, "tune")
+    row |= self._tuned.pop(ours, None) or self._tune(ours)
     measured = {"ours": ours}
     if with_torch:
       measured |= self._torch_side(sides["torch"], row, name)
@@ -282,18 +288,15 @@ class _Session:
       limit = row["ours_memory"]["limit"]
       if row["lowering"] != self._lowerings[0] or not limit or not row["planned"]:
         continue
-      # Parameters, gradients and the optimiser's state do not grow with the batch.
-      fixed = 4 * 4 * row["parameters"]
-      candidate = int(0.9 * (limit - fixed) / (row["planned"] - fixed) * row["batch_size"])
+      candidate = likely_batch(row, limit)
       remote = self._remote("jax_side:JaxSide")
       remote.call(self._deadline, "prepare", row["case"], self._small, row["lowering"])
       for _ in range(4):
-        candidate -= candidate % 8 if candidate > 8 else 0
         if remote.call(self._deadline, "fits", candidate):
           row["largest_batch"] = candidate
           self._say(f"{row['case']}: a training step of {candidate} clips fits")
           break
-        candidate = int(0.85 * candidate)
+        candidate = _rounded(0.85 * candidate)
       self._release(remote)
       self.write()
 
@@ -310,6 +313,9 @@ class _Session:
   def _prepared(self, key, batch_size) -> Remote:
     """A side whose preparation has begun."""
     remote = self._waiting.pop(key, None)
+    if remote in self._failed:
+      remote.close()
+      raise self._failed.pop(remote)
     if remote is not None and batch_size is None:
       return remote
     if remote is not None:
@@ -326,11 +332,25 @@ class _Session:
       remote.start("prepare", name, self._small, batch_size=batch_size)
     return remote
 
+  def _tune(self, remote: Remote) -> dict:
+    """What our side says of a network once it is prepared and compiled."""
+    return remote.result(self._deadline) | remote.call(self._deadline, "tune")
+
   def _settle(self) -> None:
-    """Waits until nothing else uses the device: PyTorch's preparations run their networks once."""
-    for key, remote in self._waiting.items():
-      if key[0] == "torch":
-        remote.wait(self._deadline)
+    """Waits until nothing else uses the device: PyTorch's preparations run their networks once.
+    Meanwhile compiles those of our networks that are next."""
+    sides = list(self._waiting.items())
+    ours = [remote for (kind, *_), remote in sides if kind == "jax" and remote not in self._tuned]
+    theirs = [remote for (kind, *_), remote in sides if kind == "torch"]
+    for remote in ours:
+      if not any(side.busy for side in theirs):
+        break
+      try:
+        self._tuned[remote] = self._tune(remote)
+      except RemoteError as error:
+        self._failed[remote] = error
+    for remote in theirs:
+      remote.wait(self._deadline)
 
   def _remote(self, where: str) -> Remote:
     """A process for a side. Small networks share one: starting it takes longer than they do, and
@@ -376,6 +396,24 @@ class _Session:
     """A line with the time in the log."""
     with self._log.open("a") as file:
       file.write(f"[{time.monotonic() - self._start:7.1f} s] {text}\n")
+
+
+def likely_batch(row: dict, limit: int) -> int:
+  """The largest batch that a training step might have room for, a tenth left free.
+
+  Args:
+    row: of a network: its step's `planned` bytes with a batch of `batch_size`.
+    limit: bytes of the device.
+  """
+  # Parameters, gradients and the optimiser's two moments, float32, do not grow with the batch.
+  fixed = 4 * 4 * row["parameters"]
+  clip = (row["planned"] - fixed) / row["batch_size"]
+  return _rounded(0.9 * (limit - fixed) / clip)
+
+
+def _rounded(batch_size: float) -> int:
+  """Down, to a multiple of eight where there are so many."""
+  return int(batch_size) // 8 * 8 or max(1, int(batch_size))
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -62,9 +62,11 @@ class TorchSide:
     torch.backends.cudnn.benchmark = True
     self._run_once()
     if self._cuda:
+      # What cuDNN took to try its kernels out is not what a step needs.
+      torch.cuda.empty_cache()
+      torch.cuda.reset_peak_memory_stats()
       for which in ("train", "forward"):
         self._attempt(f"no CUDA graph of {which}", lambda which=which: self._capture(which))
-      torch.cuda.reset_peak_memory_stats()
     return {"how": ", ".join(["channels last", "autocast", *self._notes])}
 
   def outputs(self) -> np.ndarray:
