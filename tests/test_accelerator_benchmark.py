@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from actionjax.benchmarks.accelerator import cases, flops, jax_side, kernels, report, session
+from actionjax.benchmarks.accelerator import cases, flops, jax_side, kernels, report, session, sides
 from actionjax.benchmarks.accelerator.remote import Remote, RemoteError, TimeOver
 from actionjax.errors import UserError
 from actionjax.ops import convolution, lowerings
@@ -170,7 +170,7 @@ class _Fake:
   def _peaks(self, small):
     return {"bfloat16": 3e6, "float32": 1e6, "bandwidth": 1e6}
 
-  def _prepare(self, name, small, *rest, batch_size=None, **fields):
+  def _prepare(self, name, small, batch_size=None, **fields):
     self.batch = batch_size or cases.CASES[name].batch_size
     if self.where.startswith("torch"):
       return {"torch": "2", "device": self.torch_device}
@@ -201,7 +201,7 @@ class _Fake:
 
 @pytest.fixture
 def fake(monkeypatch):
-  monkeypatch.setattr(session, "Remote", _Fake)
+  monkeypatch.setattr(sides, "Remote", _Fake)
   for name, value in (("calls", []), ("torch_device", "cpu"), ("torch_logits", 1.0),
                       ("room", 10**6)):
     monkeypatch.setattr(_Fake, name, value)
@@ -282,7 +282,7 @@ def test_when_the_time_is_over_what_is_finished_stays(fake, tmp_path, monkeypatc
 
 
 def test_with_processors_to_spare_the_next_networks_are_prepared_ahead(fake, tmp_path, monkeypatch):
-  monkeypatch.setattr(session, "_processors", lambda: 16)
+  monkeypatch.setattr(sides.workers, "default_workers", lambda: 16)
   monkeypatch.setattr(_Fake, "_describe", lambda self: {
       "backend": "gpu", "device": "toy", "jax": "0", "python": "3", "date": "today",
       "memory": 2**30})

@@ -106,7 +106,8 @@ class Remote:
   def close(self) -> None:
     """Ends the process."""
     self._process.kill()
-    self._process.join()
+    # A process within a driver's call may take its time, which is not ours.
+    self._process.join(5)
 
 
 def _serve(pipe, where, environment, log, parent):

@@ -15,11 +15,11 @@ import numpy as np
 
 from actionjax.benchmarks.accelerator import report
 from actionjax.benchmarks.accelerator.cases import CASES
-from actionjax.benchmarks.accelerator.remote import Remote, RemoteError, TimeOver
+from actionjax.benchmarks.accelerator.remote import RemoteError, TimeOver
+from actionjax.benchmarks.accelerator.sides import Sides
 from actionjax.errors import UserError
 from actionjax.ops.convolution import LOWERINGS
 
-_HERE = "actionjax.benchmarks.accelerator"
 # The most important first.
 ORDER = (*CASES, "heatmaps", "superclasses", "compacted", "kernels", "largest")
 # Largest difference of logits, relative to their size: what bfloat16's rounding makes of some fifty
@@ -77,26 +77,22 @@ class _Session:
     self._profile = profile
     self._start = time.monotonic()
     self._deadline = self._start + 60 * minutes - _MARGIN
-    self._remotes: dict[Remote, str] = {}
-    self._kept: dict[str, Remote] = {}
-    self._waiting: dict[tuple[str, str, str], Remote] = {}
-    self._tried: set[str] = set()
-    # Of sides that were compiled while others were waited for.
-    self._tuned: dict[Remote, dict] = {}
-    self._failed: dict[Remote, RemoteError] = {}
-    self._torch = torch and importlib.util.find_spec("torch") is not None
+    self._cache = pathlib.Path(tempfile.mkdtemp(prefix="actionjax_compiled"))
+    self._log = self._cache / "log.txt"
+    self._sides = Sides(self._cache, self._log, self._deadline, small=small,
+                        torch=torch and importlib.util.find_spec("torch") is not None,
+                        lowering=lowerings[0], profile=profile)
     self.results = {"command": " ".join(sys.argv[1:]), "small": small, "device": {}, "peaks": {},
                     "rows": [], "kernels": [], "others": [], "notes": []}
 
   def __enter__(self):
-    self._cache = tempfile.mkdtemp(prefix="actionjax_compiled")
-    self._log = pathlib.Path(self._cache) / "log.txt"
     self._before = signal.signal(signal.SIGTERM, self._on_signal)
     return self
 
   def __exit__(self, *_):
-    for remote in self._remotes:
-      remote.close()
+    # A second signal must not end the writing.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    self._sides.close()
     if self.results["peaks"]:
       self.write()
       if self._log.exists():
@@ -113,12 +109,12 @@ class _Session:
     try:
       self._describe()
       cases = [name for name in names if name in CASES]
-      self._prefetch(cases)
+      self._sides.prefetch(cases)
       for name in names:
         step = self._case if name in CASES else getattr(self, f"_{name}")
         self._guarded(name, lambda step=step, name=name: step(name))
         self.write()
-        self._prefetch(cases)
+        self._sides.prefetch(cases)
     except TimeOver:
       self._note(f"the time was over after {(time.monotonic() - self._start) / 60:.1f} minutes")
     except _Stop:
@@ -135,13 +131,13 @@ class _Session:
              json.dumps(report.lowerings_file(self.results), indent=1) + "\n")
 
   def _describe(self):
-    remote = self._remote("device:Device")
+    remote = self._sides.open("device:Device")
     device = self.results["device"] = remote.call(self._deadline, "describe")
     if device["backend"] == "cpu" and not self._small:
       raise UserError("no accelerator: JAX sees CPUs alone here (is the matching JAX installed, "
                       "as in pip install 'jax[cuda13]'?); --small tries everything out on a CPU")
     self.results["peaks"] = remote.call(self._deadline, "peaks", self._small)
-    self._release(remote)
+    self._sides.release(remote)
     self.write()
     self._say(report.heading(self.results))
 
@@ -153,7 +149,6 @@ class _Session:
       self._note(f"{name}: {error}")
 
   def _case(self, name: str) -> None:
-    self._tried.add(name)
     for lowering in self._lowerings:
       self._guarded(name, lambda lowering=lowering: self._network(name, lowering))
 
@@ -173,17 +168,17 @@ class _Session:
         self._note(f"{name}: a batch of {before} does not fit into the memory")
       finally:
         for remote in sides.values():
-          self._release(remote)
+          self._sides.release(remote)
 
   def _side_by_side(self, sides, name, lowering, batch_size):
     """Ours and, with the first lowering, PyTorch's; puts their processes into `sides`."""
     row = {"case": name, "title": CASES[name].title, "lowering": lowering}
-    ours = sides["ours"] = self._prepared(("jax", name, lowering), batch_size)
-    with_torch = self._torch and lowering == self._lowerings[0]
+    ours = sides["ours"] = self._sides.prepared("jax", name, lowering, batch_size)
+    with_torch = self._sides.torch and lowering == self._lowerings[0]
     if with_torch:
-      sides["torch"] = self._prepared(("torch", name, ""), batch_size)
+      sides["torch"] = self._sides.prepared("torch", name, batch_size=batch_size)
     row |= {"marked": "smaller batch"} if batch_size else {}
-    row |= self._tuned.pop(ours, None) or self._tune(ours)
+    row |= self._sides.tuned(ours)
     measured = {"ours": ours}
     if with_torch:
       measured |= self._torch_side(sides["torch"], row, name)
@@ -193,7 +188,7 @@ class _Session:
       if row["difference"] > TOLERANCE:
         self._note(f"{name}: outputs differ from PyTorch's by {row['difference']:.3f} of their "
                    "size; no ratio")
-    self._settle()
+    self._sides.settle()
     for which in ("train", "forward"):
       row[which] = self._turns(measured, which, row["batch_size"])
     for side, remote in measured.items():
@@ -218,7 +213,7 @@ class _Session:
       row["torch"] = remote.result(self._deadline)
       if self.results["device"]["backend"] != {"cuda": "gpu"}.get(row["torch"]["device"], "cpu"):
         self._note(f"PyTorch {row['torch']['torch']} is without CUDA: not measured")
-        self._torch = False
+        self._sides.torch = False
         return {}
       row["torch"] |= remote.call(self._deadline, "tune")
       return {"torch": remote}
@@ -243,42 +238,42 @@ class _Session:
                    "steps": counts[side]} for side, found in speeds.items()}
 
   def _kernels(self, name):
-    remote = self._remote("kernels:Kernels")
+    remote = self._sides.open("kernels:Kernels")
     for kernel in remote.call(self._deadline, "names", self._small):
-      self._settle()
+      self._sides.settle()
       rows = remote.call(self._deadline, "measure", kernel, self._small,
                          [way for way in self._lowerings if way != "auto"])
       self.results["kernels"] += rows
       self.write()
       for row in rows:
         self._say(report.kernel_line(row, self.results["peaks"]))
-    self._release(remote)
+    self._sides.release(remote)
 
   def _other(self, name: str) -> None:
-    remote = self._remote("others:Others")
-    self._settle()
+    remote = self._sides.open("others:Others")
+    self._sides.settle()
     for row in remote.call(self._deadline, name, self._small):
       self.results["others"].append(row)
       self._say(report.other_line(row))
-    self._release(remote)
+    self._sides.release(remote)
 
   _heatmaps = _superclasses = _other
 
   def _compacted(self, name: str) -> None:
     """HAC's network pruned, its dead filters masked and taken out, in turns."""
-    sides = {form: self._remote("jax_side:JaxSide") for form in ("masked", "compacted")}
+    sides = {form: self._sides.open("jax_side:JaxSide") for form in ("masked", "compacted")}
     row = {"case": "hac", "title": f"{CASES['hac'].title}, pruned", "lowering": self._lowerings[0]}
     for form, side in sides.items():
-      side.start("prepare", "hac", self._small, row["lowering"], form=form)
+      side.start("prepare", "hac", self._small, lowering=row["lowering"], form=form)
     for form, side in sides.items():
       found = side.result(self._deadline) | side.call(self._deadline, "tune")
       row |= {"batch_size": found["batch_size"], form: found}
-    self._settle()
+    self._sides.settle()
     for which in ("train", "forward"):
       row[which] = self._turns(sides, which, row["batch_size"])
     for form, side in sides.items():
       row[form] |= side.call(self._deadline, "memory")
-      self._release(side)
+      self._sides.release(side)
     self.results["others"].append(row)
     self._say(report.other_line(row))
 
@@ -289,100 +284,17 @@ class _Session:
       if row["lowering"] != self._lowerings[0] or not limit or not row["planned"]:
         continue
       candidate = likely_batch(row, limit)
-      remote = self._remote("jax_side:JaxSide")
-      remote.call(self._deadline, "prepare", row["case"], self._small, row["lowering"])
+      remote = self._sides.open("jax_side:JaxSide")
+      remote.call(self._deadline, "prepare", row["case"], self._small,
+                  lowering=row["lowering"])
       for _ in range(4):
         if remote.call(self._deadline, "fits", candidate):
           row["largest_batch"] = candidate
           self._say(f"{row['case']}: a training step of {candidate} clips fits")
           break
         candidate = _rounded(0.85 * candidate)
-      self._release(remote)
+      self._sides.release(remote)
       self.write()
-
-  def _prefetch(self, cases: list[str]) -> None:
-    """Starts preparing the next three networks where there are processors to spare."""
-    if self._small or self._waiting or _processors() < 8:
-      return
-    done = {row["case"] for row in self.results["rows"]} | self._tried
-    for name in [name for name in cases if name not in done][:3]:
-      for key in (("jax", name, self._lowerings[0]), ("torch", name, "")):
-        if key[0] == "jax" or self._torch:
-          self._waiting[key] = self._begin(key, None)
-
-  def _prepared(self, key, batch_size) -> Remote:
-    """A side whose preparation has begun."""
-    remote = self._waiting.pop(key, None)
-    if remote in self._failed:
-      remote.close()
-      raise self._failed.pop(remote)
-    if remote is not None and batch_size is None:
-      return remote
-    if remote is not None:
-      remote.close()
-    return self._begin(key, batch_size)
-
-  def _begin(self, key, batch_size):
-    kind, name, lowering = key
-    side = {"jax": "jax_side:JaxSide", "torch": "torch_side:TorchSide"}[kind]
-    remote = self._remote(side)
-    if kind == "jax":
-      remote.start("prepare", name, self._small, lowering, batch_size=batch_size)
-    else:
-      remote.start("prepare", name, self._small, batch_size=batch_size)
-    return remote
-
-  def _tune(self, remote: Remote) -> dict:
-    """What our side says of a network once it is prepared and compiled."""
-    return remote.result(self._deadline) | remote.call(self._deadline, "tune")
-
-  def _settle(self) -> None:
-    """Waits until nothing else uses the device: PyTorch's preparations run their networks once.
-    Meanwhile compiles those of our networks that are next."""
-    sides = list(self._waiting.items())
-    ours = [remote for (kind, *_), remote in sides if kind == "jax" and remote not in self._tuned]
-    theirs = [remote for (kind, *_), remote in sides if kind == "torch"]
-    for remote in ours:
-      if not any(side.busy for side in theirs):
-        break
-      try:
-        self._tuned[remote] = self._tune(remote)
-      except RemoteError as error:
-        self._failed[remote] = error
-    for remote in theirs:
-      remote.wait(self._deadline)
-
-  def _remote(self, where: str) -> Remote:
-    """A process for a side. Small networks share one: starting it takes longer than they do, and
-    nobody asks for their memory."""
-    kept = self._kept.pop(where, None)
-    if kept is not None and kept.usable:
-      kept.renew(self._deadline)
-      return kept
-    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2",
-                   "JAX_COMPILATION_CACHE_DIR": os.environ.get(
-                       "JAX_COMPILATION_CACHE_DIR", self._cache),
-                   "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                   "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    if self._small:
-      environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-    if self._profile:
-      # What runs inside a CUDA graph has no name of its own.
-      environment["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "")
-                                  + " --xla_gpu_enable_command_buffer=")
-    if where.startswith("torch"):
-      environment["JAX_PLATFORMS"] = "cpu"
-    remote = Remote(f"{_HERE}.{where}", environment, str(self._log))
-    self._remotes[remote] = where
-    return remote
-
-  def _release(self, remote: Remote) -> None:
-    """Ends a side's process, or keeps it for the next."""
-    where = self._remotes[remote]
-    if self._small and remote.usable and where not in self._kept:
-      self._kept[where] = remote
-    else:
-      remote.close()
 
   def _note(self, text: str) -> None:
     self.results["notes"].append(text)
@@ -419,10 +331,6 @@ def _rounded(batch_size: float) -> int:
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
   """Of logits, relative to their size."""
   return float(np.linalg.norm(ours - theirs) / np.linalg.norm(ours))
-
-
-def _processors() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write(path: pathlib.Path, text: str) -> None:
