@@ -15,8 +15,9 @@ import pytest
 from hypothesis import strategies as st
 
 from actionjax import skeletons
-from actionjax.data import own, plain_pickle, protocols, records, validation
-from actionjax.data.findings import Findings
+from actionjax.data import own, protocols, records, validation
+from actionjax.data.formats import plain_pickle
+from actionjax.data.formats.findings import Findings
 from actionjax.data.own import annotations
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own

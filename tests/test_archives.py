@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from actionjax.data import archives, plain_npz
 from actionjax.data.builders import nucla, utd_mhad
+from actionjax.data.formats import archives, plain_npz
 from actionjax.errors import RawDataError
 from tests import raw_utd
 

@@ -9,6 +9,7 @@ import pytest
 from actionjax import skeletons
 from actionjax.data import preparation, protocols, records
 from actionjax.data.builders import cad60, cad120
+from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import preparing, raw_cad, raw_jhmdb
 
@@ -61,7 +62,7 @@ def test_cad60_survives_preparation_exactly(tmp_path):
     np.testing.assert_allclose(record["pose2d"][0], pixels(positions, 0.5), atol=1e-3)
     assert record["image_size"].tolist() == [240, 320] and (record["pose_score"] == 1).all()
     for t, frame in enumerate(record["frames"], 1):
-      assert np.abs(records.decode_frame(frame).astype(int) - raw_jhmdb.image(t)).mean() < 3
+      assert np.abs(images.decode_frame(frame).astype(int) - raw_jhmdb.image(t)).mean() < 3
 
 
 def test_cad120_survives_preparation_exactly(tmp_path):
@@ -79,7 +80,7 @@ def test_cad120_survives_preparation_exactly(tmp_path):
     # Stored at 341x256: the outer edges of pixels stay where they are.
     stored = (pixels(positions, 1) + 0.5) * [341 / 640, 256 / 480] - 0.5
     np.testing.assert_allclose(record["pose2d"][0], stored, atol=1e-3)
-    assert [records.decode_frame(f).shape for f in record["frames"]] == [(256, 341, 3)] * 3
+    assert [images.decode_frame(f).shape for f in record["frames"]] == [(256, 341, 3)] * 3
 
 
 def test_a_skeleton_belongs_to_the_image_of_its_number(tmp_path):
@@ -93,7 +94,7 @@ def test_a_skeleton_belongs_to_the_image_of_its_number(tmp_path):
   np.testing.assert_array_equal(record["pose3d"][0][[10, 1]],
                                 (positions[:2] / 1000).astype(np.float32))
   # Images 2 and 10 in order of their numbers, not of their names.
-  assert np.abs(records.decode_frame(record["frames"][9]).astype(int)
+  assert np.abs(images.decode_frame(record["frames"][9]).astype(int)
                 - raw_jhmdb.image(10)).mean() < 3
   assert "frames without a skeleton: 1 clips, such as subject2_0510163513" in lines
   # Without images the lines are the frames, in order.

@@ -10,6 +10,7 @@ import pytest
 from actionjax import configuration
 from actionjax.data import cutting, pipeline, preparation, records
 from actionjax.data.clip_transform import ClipTransform
+from actionjax.data.formats import images
 from actionjax.errors import UserError
 from actionjax.steps import train
 from tests import raw_utd
@@ -60,7 +61,7 @@ def test_at_the_same_size_a_network_sees_the_same_pixels(name, channels, tmp_pat
     assert np.abs(before["pose3d"] - after["pose3d"]).max() <= cutting.POSE3D_GRID / 2
     for key in ("label", "pose_score"):
       np.testing.assert_array_equal(before[key], after[key])
-  assert all(records.decode_frame(frame).dtype == np.uint8 for frame in cut[0]["frames"])
+  assert all(images.decode_frame(frame).dtype == np.uint8 for frame in cut[0]["frames"])
 
 
 def test_smaller_colour_frames_show_nearly_the_same(tiny, tmp_path):
@@ -82,7 +83,7 @@ def test_every_place_stays_where_it_is_in_the_original(name, size, tmp_path, req
   cut = reopened(original, tmp_path, size=size)
   for i in range(3):
     before, after = original[i], cut[i]
-    height, width = records.decode_frame(after["frames"][0]).shape[:2]
+    height, width = images.decode_frame(after["frames"][0]).shape[:2]
     assert after["image_size"].tolist() == [height, width] and max(height, width) == size
 
     def in_original(record, points):

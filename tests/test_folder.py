@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from actionjax import configuration, recipe
 from actionjax.data import boxes, own, pipeline, preparation, records, validation, videos
-from actionjax.data.findings import Findings
+from actionjax.data.formats.findings import Findings
+from actionjax.data.formats.images import decode_frame, encode_jpeg
 from actionjax.data.own import columns, folder, listing
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own
@@ -57,7 +58,7 @@ def test_codecs(tmp_path, extension, codec, pixels):
   assert (stored.facts.count, stored.fps, len(stored.frames)) == (7, 10.0, 7)
   assert (stored.facts.width, stored.facts.height) == (80, 48)
   for i, frame in enumerate(stored.frames):
-    image = records.decode_frame(frame).astype(int)
+    image = decode_frame(frame).astype(int)
     assert image.shape == (48, 80, 3)
     assert abs(raw_own.grey(image) - (30 + raw_own.STEP * i)) < 8
     if pixels != "gray":
@@ -85,7 +86,7 @@ def test_reduced_frames_are_the_means_of_their_pixels(tmp_path, codec, pixels, a
   height, width = size
   stored = videos.read(tmp_path / "a.mkv",
                        lambda *_: boxes.StoredWindow(0, 0, 320, 240, width, height), 9)
-  found = records.decode_frame(stored.frames[0]).astype(float)
+  found = decode_frame(stored.frames[0]).astype(float)
   edges = [np.linspace(0, n, m + 1).round().astype(int) for n, m in zip((240, 320), size)]
   expected = np.array([[image[a:b, c:d].mean((0, 1)) for c, d in itertools.pairwise(edges[1])]
                        for a, b in itertools.pairwise(edges[0])])
@@ -103,7 +104,7 @@ def test_long_videos_are_thinned_evenly(tmp_path):
     stored = videos.read(path, whole, most)
     assert stored.positions.tolist() == list(positions)
     assert stored.fps == 10 / (positions[1] - positions[0])
-    levels = [raw_own.grey(records.decode_frame(frame)) for frame in stored.frames]
+    levels = [raw_own.grey(decode_frame(frame)) for frame in stored.frames]
     np.testing.assert_allclose(levels, [30 + raw_own.STEP * i for i in positions], atol=8)
 
 
@@ -130,7 +131,7 @@ def test_turned_phone_videos_are_stored_upright(tmp_path, matrix, turn):
   assert struct.unpack(">9i", data[at:at + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
   data[at:at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
   (tmp_path / "turned.mp4").write_bytes(data)
-  images = [records.decode_frame(videos.read(tmp_path / name, whole, 9).frames[1])
+  images = [decode_frame(videos.read(tmp_path / name, whole, 9).frames[1])
             for name in ("plain.mp4", "turned.mp4")]
   np.testing.assert_allclose(np.rot90(images[0], turn).astype(int), images[1], atol=12)
 
@@ -185,7 +186,7 @@ def test_a_part_of_a_video_is_truncated(tmp_path, name, codec):
 def test_frames_of_several_sizes_become_the_first(tmp_path):
   rng = np.random.default_rng(0)
   sizes = [(48, 64), (48, 64), (24, 32), (96, 64)]
-  data = b"".join(records.encode_jpeg(np.full((*size, 3), 40 * i, np.uint8) +
+  data = b"".join(encode_jpeg(np.full((*size, 3), 40 * i, np.uint8) +
                                       rng.integers(0, 3, (*size, 3), np.uint8))
                   for i, size in enumerate(sizes))
   for name in ("a", "b"):
@@ -194,7 +195,7 @@ def test_frames_of_several_sizes_become_the_first(tmp_path):
   lines = []
   raw_own.prepare("folder:mine", tmp_path / "raw", tmp_path / "data", lines.append)
   record = open_prepared(tmp_path / "data")[0]
-  images = [records.decode_frame(frame) for frame in record["frames"]]
+  images = [decode_frame(frame) for frame in record["frames"]]
   assert [image.shape for image in images] == [(48, 64, 3)] * 4
   np.testing.assert_allclose([image.mean() for image in images], [1, 41, 81, 121], atol=2)
   assert "resized_frames: 2 clips, such as a/0" in lines
@@ -287,7 +288,7 @@ def test_the_real_videos_through_the_command(real_data, tmp_path):
   assert {name: found[pathlib.Path(name).stem]["num_frames"] for name in counts} == {
       "S001C001P001R001A001_rgb.avi": 103, "demo_skeleton.mp4": 72, "test.avi": 82}
   assert found["test"]["fps"] == 12.5 and found["S001C001P001R001A001_rgb"]["fps"] == 30
-  assert records.decode_frame(found["demo_skeleton"]["frames"][9]).shape == (64, 114, 3)
+  assert decode_frame(found["demo_skeleton"]["frames"][9]).shape == (64, 114, 3)
   # The affine map takes the corners of the stored frame to those of the original, outer edges.
   affine = found["demo_skeleton"]["frame_to_original"].astype(float)
   for stored, original in (((-0.5, -0.5), (-0.5, -0.5)), ((113.5, 63.5), (1919.5, 1079.5))):
@@ -312,7 +313,7 @@ def test_a_folder_a_class(tmp_path):
   assert dataset.info["layout"] == "" and dataset.info["modality"] == "colour"
   record = by_id(dataset)["wave/1"]
   assert record["label"] == 1 and record["fps"] == 10 and not record["boxes"].size
-  assert abs(raw_own.grey(records.decode_frame(record["frames"][5])) - 90) < 8
+  assert abs(raw_own.grey(decode_frame(record["frames"][5])) - 90) < 8
 
 
 def test_train_and_test_folders(tmp_path):
@@ -562,7 +563,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   low, high = pose[there].min(0), pose[there].max(0)
   x0, y0 = np.floor(low - 0.3 * (high - low))
   x1, y1 = np.ceil(high + 0.3 * (high - low)) + 1
-  image = records.decode_frame(record["frames"][0])
+  image = decode_frame(record["frames"][0])
   scale = 24 / max(x1 - x0, y1 - y0)
   assert image.shape == (round((y1 - y0) * scale), round((x1 - x0) * scale), 3)
   np.testing.assert_array_equal(record["image_size"], image.shape[:2])
@@ -575,7 +576,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   raw_own.prepare("folder:whole", raw, tmp_path / "data",
                   options={"size": 48, "whole_frames": True})
   record = open_prepared(tmp_path / "data", "folder:whole")[0]
-  assert records.decode_frame(record["frames"][0]).shape == (48, 64, 3)
+  assert decode_frame(record["frames"][0]).shape == (48, 64, 3)
   np.testing.assert_allclose(record["pose2d"][there], (pose[there] + 0.5) / 2 - 0.5, atol=1e-4)
 
 

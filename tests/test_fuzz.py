@@ -14,7 +14,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from actionjax.data import plain_npz, plain_pickle
+from actionjax.data.formats import plain_npz, plain_pickle
 from actionjax.errors import RawDataError
 from tests.fuzz import campaign, mutations, parsers
 

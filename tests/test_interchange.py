@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from actionjax.data import interchange, plain_npz, protocols, records, validation
-from actionjax.data.findings import Findings
+from actionjax.data import interchange, protocols, records, validation
+from actionjax.data.formats import plain_npz
+from actionjax.data.formats.findings import Findings
 from actionjax.data.own import interchange as kind
 from actionjax.data.skeleton_arrays import Skeletons
 from actionjax.errors import RawDataError, UserError

@@ -9,9 +9,10 @@ import pytest
 import scipy.io
 
 from actionjax import skeletons
-from actionjax.data import image_frames, plain_pickle, preparation, protocols, records
-from actionjax.data.archives import Source
+from actionjax.data import image_frames, preparation, protocols
 from actionjax.data.builders import jhmdb
+from actionjax.data.formats import images, plain_pickle
+from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError, UserError
 from tests import preparing, raw_jhmdb
 
@@ -65,7 +66,7 @@ def test_whole_frames(tmp_path):
   record = preparing.encode(jhmdb, tmp_path, "uncropped")
   assert len(record["frames"]) == 3 and (record["frame_to_original"] == np.eye(2, 3)).all()
   for t, frame in enumerate(record["frames"]):
-    difference = records.decode_frame(frame).astype(int) - raw_jhmdb.image(t)
+    difference = images.decode_frame(frame).astype(int) - raw_jhmdb.image(t)
     assert np.abs(difference).mean() < 3
   np.testing.assert_array_equal(record["pose2d"][0],
                                 raw_jhmdb.pos_img(3).transpose(2, 1, 0).astype(np.float32))
@@ -83,7 +84,7 @@ def test_cropped_frames_and_joints_share_the_stored_pixels(tmp_path):
   assert record["image_size"].tolist() == (end - start)[::-1].tolist()
   for t, frame in enumerate(record["frames"]):
     part = raw_jhmdb.image(t)[start[1]:end[1], start[0]:end[0]]
-    assert np.abs(records.decode_frame(frame).astype(int) - part).mean() < 3
+    assert np.abs(images.decode_frame(frame).astype(int) - part).mean() < 3
 
 
 def test_images_go_before_a_video_which_goes_without_them(tmp_path):
@@ -223,7 +224,7 @@ def test_images_tell_what_a_video_tells(tmp_path):
   stored = image_frames.read(files, place, 12.0)
   assert asked == [(320, 240)] and stored.fps == 12 and stored.positions.tolist() == [0, 1, 2]
   assert (stored.facts.count, stored.facts.width, stored.facts.height) == (3, 320, 240)
-  assert [records.decode_frame(frame).shape for frame in stored.frames] == [(25, 50, 3)] * 3
+  assert [images.decode_frame(frame).shape for frame in stored.frames] == [(25, 50, 3)] * 3
 
 
 # ---- the pickles ---------------------------------------------------------------------------

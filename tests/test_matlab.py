@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from actionjax.data import matlab
-from actionjax.data.archives import Source
+from actionjax.data.formats import matlab
+from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 
 TYPES = ("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")

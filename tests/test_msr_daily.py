@@ -8,6 +8,7 @@ import pytest
 from actionjax.data import preparation, protocols, records
 from actionjax.data.builders import msr_daily_activity3d as colour
 from actionjax.data.builders import msr_daily_activity3d_depth as depth
+from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import preparing, raw_msr
 
@@ -81,7 +82,7 @@ def test_colour_frames_are_reduced_and_joints_with_them(tmp_path):
   dataset, _ = preparing.prepare("msr_daily_activity3d", raw, tmp_path, "uncropped")
   record = dataset[0]
   assert dataset.info["modality"] == "colour" and record["image_size"].tolist() == [256, 341]
-  assert [records.decode_frame(frame).shape for frame in record["frames"]] == [(256, 341, 3)] * 3
+  assert [images.decode_frame(frame).shape for frame in record["frames"]] == [(256, 341, 3)] * 3
   shares = raw_msr.joints(3)[:, :, 1, :2]
   np.testing.assert_allclose(record["pose2d"][0], shares * [341, 256] - 0.5, atol=1e-3)
 
@@ -104,7 +105,7 @@ def test_depth_frames_survive_preparation_exactly(tmp_path):
   record, video = dataset[0], raw_msr.depth(3)
   assert dataset.info["modality"] == "depth" and record["image_size"].tolist() == [240, 320]
   for frame, expected in zip(record["frames"], video, strict=True):
-    np.testing.assert_array_equal(records.decode_frame(frame), expected)
+    np.testing.assert_array_equal(images.decode_frame(frame), expected)
   shares = raw_msr.joints(3)[:, :, 1, :2]
   np.testing.assert_allclose(record["pose2d"][0], shares * [320, 240] - 0.5, atol=1e-4)
   # Of the person at 2.4 to 2.6 m, not of the wall at 4 m.
@@ -119,7 +120,7 @@ def test_cropped_depth(tmp_path):
   low, high = points.min(0), points.max(0)
   start = np.maximum(np.floor(low - 0.3 * (high - low)), 0).astype(int)
   end = np.minimum(np.ceil(high + 0.3 * (high - low)) + 1, [320, 240]).astype(int)
-  np.testing.assert_array_equal(records.decode_frame(record["frames"][1]),
+  np.testing.assert_array_equal(images.decode_frame(record["frames"][1]),
                                 raw_msr.depth(3)[1, start[1]:end[1], start[0]:end[0]])
 
 

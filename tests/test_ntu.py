@@ -7,6 +7,7 @@ import pytest
 
 from actionjax.data import boxes, preparation, records
 from actionjax.data.builders import ntu60, ntu120
+from actionjax.data.formats.images import decode_frame
 from actionjax.errors import RawDataError
 from tests import preparing, raw_ntu
 from tests.raw_ntu import CLIP, encode, write_skeleton
@@ -149,7 +150,7 @@ def test_video_and_joints_share_the_stored_pixels(raw, truth, tmp_path, variant)
   np.testing.assert_allclose(record["frame_to_original"], [[1, 0, x0], [0, 1, y0]])
   np.testing.assert_allclose(record["pose2d"][there], small[there] - [x0, y0], atol=1e-3)
   assert (record["pose2d"][~there] == 0).all()
-  frames = np.stack([records.decode_frame(frame) for frame in record["frames"]])
+  frames = np.stack([decode_frame(frame) for frame in record["frames"]])
   assert frames.shape == (16, y1 - y0, x1 - x0, 3)
   difference = np.abs(frames.astype(int) - images[:, y0:y1, x0:x1])
   assert difference.mean() < 3  # JPEG, of an image with hard edges
@@ -161,8 +162,8 @@ def test_large_frames_are_reduced_but_keep_256_real_pixels(tmp_path):
   write_skeleton(tmp_path / "raw", raw_ntu.text(3, {1: (0, raw_ntu.body(3))}))
   raw_ntu.video(tmp_path / "raw" / f"{CLIP}_rgb.avi", 3, size=(1920, 1080))
   whole, cropped = encode(tmp_path / "raw", "uncropped"), encode(tmp_path / "raw", "cropped")
-  assert records.decode_frame(whole["frames"][0]).shape == (256, 455, 3)
-  assert max(records.decode_frame(cropped["frames"][0]).shape) == 342
+  assert decode_frame(whole["frames"][0]).shape == (256, 455, 3)
+  assert max(decode_frame(cropped["frames"][0]).shape) == 342
   # The box grown by 10 % on each side, of what the record stores.
   x0, y0, x1, y1 = cropped["boxes"][:, 0].min(), cropped["boxes"][:, 1].min(), *(
       cropped["boxes"][:, 2:].max(0))
@@ -182,7 +183,7 @@ def test_skeletons_or_videos_alone(tmp_path):
   dataset, _ = prepare(films, tmp_path / "films data")
   record = dataset[0]
   assert len(dataset) == 2 and record["pose3d"].size == record["boxes"].size == 0
-  assert records.decode_frame(record["frames"][0]).shape == (108, 192, 3)
+  assert decode_frame(record["frames"][0]).shape == (108, 192, 3)
   with pytest.raises(RawDataError, match="holds no .skeleton files of NTU RGB.*nturgb"):
     ntu60.find(str(films), **ntu60.VARIANTS["skeleton"])
 
@@ -366,5 +367,5 @@ def test_real_video(real_data, tmp_path):
     for t, frame in enumerate(container.decode(video=0)):
       if t % 20 == 0:
         expected = window.cut(frame.to_ndarray(format="rgb24")).astype(int)
-        found = records.decode_frame(record["frames"][t]).astype(int)
+        found = decode_frame(record["frames"][t]).astype(int)
         assert np.abs(found - expected).mean() < 3

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from actionjax.data import archives, ntu, ntu_skeletons
+from actionjax.data import ntu, ntu_skeletons
+from actionjax.data.formats import archives
 from actionjax.errors import RawDataError
 from tests import raw_ntu
 from tests.raw_ntu import CLIP, NOBODY, encode, write_skeleton

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from actionjax import skeletons
 from actionjax.data import preparation, protocols, records
 from actionjax.data.builders import nucla
+from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 
 CLIP = "a08_s03_e01_v02"
@@ -147,7 +148,7 @@ def test_cropped_frames_and_joints_share_the_stored_pixels(tmp_path):
   x1, y1 = np.minimum(np.ceil(high + margin) + 1, [640, 480]).astype(int)
   scale = 342 / max(x1 - x0, y1 - y0)
   assert scale < 1
-  frames = np.stack([records.decode_frame(frame) for frame in record["frames"]])
+  frames = np.stack([images.decode_frame(frame) for frame in record["frames"]])
   assert max(frames.shape[1:3]) == 342
   affine = record["frame_to_original"].astype(np.float64)
   np.testing.assert_allclose(np.diag(affine), 1 / scale, rtol=5e-3)
@@ -165,7 +166,7 @@ def test_cropped_frames_and_joints_share_the_stored_pixels(tmp_path):
 def test_frames_come_in_the_order_of_their_numbers(tmp_path):
   write_frames(tmp_path, 4, first=8)  # frame_10 sorts before frame_8 as text
   record = encode(tmp_path, "uncropped")
-  starts = [int(np.argmax(records.decode_frame(frame)[200, :, 0] > 150))
+  starts = [int(np.argmax(images.decode_frame(frame)[200, :, 0] > 150))
             for frame in record["frames"]]
   assert starts == sorted(starts) and len(set(starts)) == 4
 
@@ -210,7 +211,7 @@ def test_clips_without_skeletons_are_kept_with_nobody_in_them(tmp_path):
   assert lines[0] == "1 clip(s) without a skeleton, such as a12_s10_e00_v01"
   record = dataset[1]
   assert record["clip_id"] == "a12_s10_e00_v01" and record["label"] == 9
-  assert records.decode_frame(record["frames"][0]).shape == (480, 640, 3)
+  assert images.decode_frame(record["frames"][0]).shape == (480, 640, 3)
   assert record["pose3d"].shape == (1, 4, 20, 3) and (record["pose_score"] == 0).all()
   assert np.isnan(record["boxes"]).all()
   assert [clip.clip_id for clip in nucla.find(str(raw), **nucla.VARIANTS["skeleton"])] == [CLIP]

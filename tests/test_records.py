@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from actionjax.data import preparation, records
+from actionjax.data.formats import images
 from actionjax.errors import UnreadableClipError, UserError
 from tests import raw_utd
 
@@ -85,7 +86,7 @@ def test_index_describes_the_records(dataset):
   assert dataset.index.num_frames.tolist() == [4] * 6
   for i in range(len(dataset)):
     assert dataset[i]["clip_id"] == dataset.index.clip_id[i]
-    frame = records.decode_frame(dataset[i]["frames"][0])
+    frame = images.decode_frame(dataset[i]["frames"][0])
     np.testing.assert_array_equal(dataset[i]["image_size"], frame.shape)
   assert dataset.info["class_names"][26] == "squat"
   assert (dataset.info["layout"], dataset.info["modality"]) == ("kinect_v1_20", "depth")
@@ -146,33 +147,33 @@ def test_depth_is_stored_without_loss():
   depth = rng.integers(0, 65536, (37, 53)).astype(np.uint16)
   depth[:5] = 0
   depth[0, 0] = 65535
-  decoded = records.decode_frame(records.encode_depth_png(depth))
+  decoded = images.decode_frame(images.encode_depth_png(depth))
   assert decoded.dtype == np.uint16
   np.testing.assert_array_equal(decoded, depth)
   with pytest.raises(ValueError, match="uint16"):
-    records.encode_depth_png(depth.astype(np.int32))
+    images.encode_depth_png(depth.astype(np.int32))
 
 
 def test_colour_keeps_its_channel_order():
   image = np.zeros((32, 48, 3), np.uint8)
   image[:, :24], image[:, 24:] = (200, 40, 10), (10, 60, 220)
-  decoded = records.decode_frame(records.encode_jpeg(image))
+  decoded = images.decode_frame(images.encode_jpeg(image))
   assert decoded.dtype == np.uint8 and decoded.shape == image.shape
   np.testing.assert_allclose(decoded[16, 8].astype(int), (200, 40, 10), atol=3)
   np.testing.assert_allclose(decoded[16, 40].astype(int), (10, 60, 220), atol=3)
   grey = cv2.imencode(".jpg", image[..., 0])[1].tobytes()
-  assert records.decode_frame(grey).shape == image.shape
+  assert images.decode_frame(grey).shape == image.shape
 
 
 def test_unreadable_frames():
   image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-  jpeg, png = records.encode_jpeg(image), records.encode_depth_png(image[..., 0].astype("u2"))
+  jpeg, png = images.encode_jpeg(image), images.encode_depth_png(image[..., 0].astype("u2"))
   with pytest.raises(UnreadableClipError, match="frame 7 of clip x is a truncated JPEG"):
-    records.decode_frame(jpeg[:-100], "frame 7 of clip x")
+    images.decode_frame(jpeg[:-100], "frame 7 of clip x")
   wrong = cv2.imencode(".png", image.astype(np.uint16))[1].tobytes()
   for data in (b"", b"\0" * 50, png[:60], png[: len(png) // 2], jpeg[:20] + jpeg[-20:], wrong):
     with pytest.raises(UnreadableClipError, match="frame"):
-      records.decode_frame(data)
+      images.decode_frame(data)
 
 
 @pytest.mark.parametrize("wrong, message", [

@@ -9,6 +9,7 @@ import pytest
 from actionjax import skeletons
 from actionjax.data import preparation, protocols, records
 from actionjax.data.builders import smarthome
+from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import preparing, raw_smarthome
 
@@ -97,7 +98,7 @@ def test_cropped_frames_and_joints_share_the_stored_pixels(tmp_path):
   affine = record["frame_to_original"].astype(np.float64)
   back = record["pose2d"][0] @ affine[:, :2].T + affine[:, 2]
   np.testing.assert_allclose(back, raw_smarthome.poses(4)[0], atol=1e-2)
-  shape = records.decode_frame(record["frames"][0]).shape
+  shape = images.decode_frame(record["frames"][0]).shape
   assert max(shape) == 342 and record["image_size"].tolist() == list(shape[:2])
 
 

@@ -11,6 +11,7 @@ import scipy.io
 from actionjax import skeletons
 from actionjax.data import boxes, preparation, protocols, records
 from actionjax.data.builders import utd_mhad
+from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import raw_utd
 
@@ -81,7 +82,7 @@ def test_record_of_a_clip(raw, arrays):
   np.testing.assert_array_equal(record["frame_to_original"], [[1, 0, x0], [0, 1, y0]])
   np.testing.assert_array_equal(record["image_size"], [y1 - y0, x1 - x0])
   for t, frame in enumerate(record["frames"]):
-    np.testing.assert_array_equal(records.decode_frame(frame), video[y0:y1, x0:x1, t])
+    np.testing.assert_array_equal(images.decode_frame(frame), video[y0:y1, x0:x1, t])
   # 2D joints and boxes, in pixels of the stored frame.
   order = [names.index(joint) for joint in layout.joints]
   np.testing.assert_allclose(record["pose2d"][0, :, :, 0], u[order].T - x0, atol=1e-4)
@@ -123,7 +124,7 @@ def test_lost_joints_are_zero_with_score_zero(raw, arrays):
 
 def test_variants_differ_in_the_window_only(raw, arrays):
   cropped, whole, poses = (encode(raw, name) for name in ("cropped", "uncropped", "skeleton"))
-  np.testing.assert_array_equal(records.decode_frame(whole["frames"][2]), arrays[0][:, :, 2])
+  np.testing.assert_array_equal(images.decode_frame(whole["frames"][2]), arrays[0][:, :, 2])
   np.testing.assert_array_equal(whole["frame_to_original"], np.eye(2, 3))
   np.testing.assert_allclose(cropped["pose2d"] + cropped["frame_to_original"][:, 2],
                              whole["pose2d"], atol=1e-4)
@@ -137,7 +138,7 @@ def test_depth_alone(tmp_path, arrays):
   assert record["pose3d"].size == record["pose2d"].size == record["pose_score"].size == 0
   # The foreground: rows 60-199, columns 110+t to 209+t, t < 5; 30 % of 103 by 139 around.
   np.testing.assert_array_equal(record["frame_to_original"], [[1, 0, 79], [0, 1, 18]])
-  assert records.decode_frame(record["frames"][0]).shape == (240 - 18, 245 - 79)
+  assert images.decode_frame(record["frames"][0]).shape == (240 - 18, 245 - 79)
   np.testing.assert_array_equal(
       record["boxes"], [[31 + t, 42, 130 + t, 181] for t in range(5)])
   whole = np.quantile(arrays[0][arrays[0] > 0], (0.001, 0.999))
@@ -306,7 +307,7 @@ def test_real_clips(real, tmp_path):
     for number, joint in enumerate(joints):
       np.testing.assert_allclose(record["pose3d"][0, :, layout.index(joint)],
                                  skeleton[number].T, rtol=1e-6)
-    frames = np.stack([records.decode_frame(frame) for frame in record["frames"]])
+    frames = np.stack([images.decode_frame(frame) for frame in record["frames"]])
     x0, y0 = record["frame_to_original"][:, 2].astype(int)
     height, width = frames.shape[1:]
     np.testing.assert_array_equal(

@@ -4,8 +4,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from actionjax.data import records
 from actionjax.data.builders import utd_mhad_colour as builder
+from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import preparing, raw_own, raw_utd
 
@@ -29,7 +29,7 @@ def test_record_of_a_clip(tmp_path):
   record = dataset[1]
   assert (record["label"], record["subject"], record["fps"]) == (26, 8, 30)
   assert len(record["frames"]) == record["num_frames"] == 6
-  image = records.decode_frame(record["frames"][3])
+  image = images.decode_frame(record["frames"][3])
   assert image.shape == (256, 341, 3) and abs(raw_own.grey(image) - 66) < 8
   # x_c = 558.1 X/Z + 320, y_c = 240 - 579.5 Y/Z, in an image reduced from 640x480.
   x, y, z = np.moveaxis(record["pose3d"][0].astype(float), -1, 0)

@@ -25,7 +25,7 @@ MOST_GROWTH = 300
 _RATE, _LOOP = 30, 10  # frames a second, seconds
 # Functions that the time of encoding clips is divided by, and what they do.
 _PARTS = {("videos.py", "_decode"): "decoding", ("videos.py", "_cut"): "reduction and colours",
-          ("records.py", "encode_jpeg"): "JPEG encoding"}
+          ("images.py", "encode_jpeg"): "JPEG encoding"}
 
 
 def run(clips: int = 300, seconds: float = 3600, size=(1920, 1080), length: float = 3) -> dict:

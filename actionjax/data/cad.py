@@ -12,9 +12,10 @@ import re
 
 import numpy as np
 
-from actionjax.data import archives, clip_encoding, image_frames, kinect
-from actionjax.data.archives import Source
-from actionjax.data.findings import shown
+from actionjax.data import clip_encoding, image_frames, kinect
+from actionjax.data.formats import archives
+from actionjax.data.formats.archives import Source
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
 

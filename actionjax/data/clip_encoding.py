@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from actionjax.data import boxes, kinect, videos
-from actionjax.data.archives import Source
+from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 
 # A box grown by 10 % is 1.2 / 1.6 of the stored one: its longer side then has 256 real pixels.

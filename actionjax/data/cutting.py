@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from actionjax.data import builders, kinect, own, records, transforms
+from actionjax.data.formats import images
 from actionjax.errors import UserError
 
 # Skeletons are rounded to these powers of two, far below what a sensor tells apart: the zeros at
@@ -169,7 +170,7 @@ def _reduced(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
 
 def _encode(data: bytes, record: dict, target: tuple[int, int]) -> bytes:
   """A stored frame at its new size, 8 bits deep."""
-  frame = records.decode_frame(data, f"a frame of clip {record['clip_id']}")
+  frame = images.decode_frame(data, f"a frame of clip {record['clip_id']}")
   depth = frame.dtype == np.uint16
   if depth:
     frame = transforms.depth_to_grey(frame, record["depth_range"])
@@ -179,7 +180,7 @@ def _encode(data: bytes, record: dict, target: tuple[int, int]) -> bytes:
     frame = cv2.resize(frame, target[::-1], interpolation=cv2.INTER_NEAREST_EXACT if depth else
                        cv2.INTER_AREA)
   if not depth:
-    return records.encode_jpeg(frame, JPEG_QUALITY)
+    return images.encode_jpeg(frame, JPEG_QUALITY)
   done, data = cv2.imencode(".png", frame, _PNG)
   if not done:
     raise ValueError(f"cannot encode an image of {frame.shape} as PNG")

@@ -3,8 +3,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from actionjax.data import boxes, records, videos
-from actionjax.data.archives import Source
+from actionjax.data import boxes, videos
+from actionjax.data.formats import images
+from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError, UnreadableClipError
 
 
@@ -16,7 +17,7 @@ def decode(source: Source, expected: tuple[int, ...] | None = None) -> tuple[byt
   """
   data = source.read()
   try:
-    image = records.decode_frame(data, str(source))
+    image = images.decode_frame(data, str(source))
   except UnreadableClipError as error:
     raise RawDataError(f"{error}; fetch it again") from None
   if image.ndim != 3 or image.shape != (expected or image.shape):
@@ -41,7 +42,7 @@ def read(sources: Sequence[Source], place: Callable[[int, int], boxes.StoredWind
     if window is None:
       shape = image.shape
       window = place(shape[1], shape[0])
-    frames.append(records.encode_jpeg(window.cut(image)))
+    frames.append(images.encode_jpeg(window.cut(image)))
   facts = videos.Facts(len(frames), len(frames), fps=fps, width=shape[1], height=shape[0],
                        sizes={shape[1::-1]})
   return videos.Stored(frames, np.arange(len(frames)), window, fps, facts)

@@ -37,8 +37,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data import plain_npz, raw_files
-from actionjax.data.findings import Findings, shown
+from actionjax.data.formats import plain_npz, raw_files
+from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.skeleton_arrays import Skeletons
 from actionjax.errors import RawDataError, UserError
 

@@ -13,9 +13,10 @@ import re
 
 import numpy as np
 
-from actionjax.data import archives, boxes, clip_encoding, kinect, records, videos
-from actionjax.data.archives import Source
-from actionjax.data.findings import shown
+from actionjax.data import boxes, clip_encoding, kinect, videos
+from actionjax.data.formats import archives, images
+from actionjax.data.formats.archives import Source
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
 CLASS_NAMES = ("drink", "eat", "read_book", "call_cellphone", "write_on_paper", "use_laptop",
@@ -225,7 +226,7 @@ def _depth_frames(source: Source, path: str, place, counts: np.ndarray) -> video
                            f"{depth.max()}, which are no millimetres; fetch it again")
       kept = window.cut(depth.astype(np.uint16))
       counts += np.bincount(kept.ravel(), minlength=len(counts))
-      frames.append(records.encode_depth_png(kept))
+      frames.append(images.encode_depth_png(kept))
   facts = videos.Facts(count, count, fps=FPS, width=width, height=height,
                        sizes={(width, height)})
   return videos.Stored(frames, np.arange(count), window, FPS, facts)

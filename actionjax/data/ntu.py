@@ -3,8 +3,9 @@ import dataclasses
 import functools
 import re
 
-from actionjax.data import archives, clip_encoding, ntu_skeletons, videos
-from actionjax.data.archives import Source
+from actionjax.data import clip_encoding, ntu_skeletons, videos
+from actionjax.data.formats import archives
+from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 
 FPS = 30.0

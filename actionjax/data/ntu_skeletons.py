@@ -17,7 +17,7 @@ import dataclasses
 import numpy as np
 
 from actionjax.data import boxes, kinect
-from actionjax.data.archives import Source
+from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 
 JOINTS = 25

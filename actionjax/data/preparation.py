@@ -26,7 +26,7 @@ import time
 import numpy as np
 
 from actionjax.data import builders, own, records, staging
-from actionjax.data.findings import shown
+from actionjax.data.formats.findings import shown
 from actionjax.errors import UserError
 
 UNREADABLE = ("fail", "skip")

@@ -20,8 +20,7 @@ import zlib
 
 import numpy as np
 
-from actionjax.data import image_headers
-from actionjax.errors import UnreadableClipError, UserError
+from actionjax.errors import UserError
 
 # Raised when the meaning of a record's fields changes; older records are prepared anew.
 FORMAT = 2
@@ -128,69 +127,6 @@ def complete(record: dict) -> dict:
     raise ValueError(f"clip {clip}: poses of [M,T,J] {poses} with scores of "
                      f"{out['pose_score'].shape}, num_frames {frames}")
   return out
-
-
-def encode_jpeg(rgb: np.ndarray, quality: int = 95) -> bytes:
-  """JPEG of a colour image uint8[H,W,3] in RGB order."""
-  import cv2
-  done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR),
-                            [cv2.IMWRITE_JPEG_QUALITY, quality])
-  if not done:
-    raise ValueError(f"cannot encode an image of {rgb.shape}, {rgb.dtype} as JPEG")
-  return data.tobytes()
-
-
-def encode_depth_png(depth: np.ndarray) -> bytes:
-  """16-bit PNG of a depth image uint16[H,W] in millimetres, lossless."""
-  import cv2
-  if depth.dtype != np.uint16 or depth.ndim != 2:
-    raise ValueError(f"depth must be uint16[H,W], not {depth.dtype}{list(depth.shape)}")
-  # A person on a background of zeros: without row filters the images are a quarter smaller,
-  # and as fast to write and read. OpenCV 4.10 has no such parameter and keeps its default.
-  unfiltered = [] if not hasattr(cv2, "IMWRITE_PNG_FILTER") else [
-      cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
-  done, data = cv2.imencode(".png", depth, unfiltered)
-  if not done:
-    raise ValueError(f"cannot encode an image of {depth.shape} as PNG")
-  return data.tobytes()
-
-
-def decode_frame(data: bytes, name: str = "a frame") -> np.ndarray:
-  """One stored frame.
-
-  Args:
-    data: a JPEG or PNG file's bytes.
-    name: what to call it in an error, such as the clip and the frame's number.
-
-  Returns:
-    uint8[H,W,3] in RGB order, or uint16[H,W] for 16-bit depth.
-
-  Raises:
-    UnreadableClipError: truncated, corrupt, too large, or another kind of image.
-  """
-  import cv2
-  size = image_headers.size(data)
-  if size is None:
-    raise UnreadableClipError(f"{name} is not a readable image ({len(data)} bytes)")
-  if size[0] * size[1] > image_headers.MOST_PIXELS:
-    raise UnreadableClipError(f"{name} declares {size[0]}x{size[1]} pixels; more than "
-                              f"{image_headers.MOST_PIXELS} are not read")
-  # libjpeg fills a truncated image with grey and only prints a warning: look at the end.
-  if data[:2] == b"\xff\xd8" and not data.endswith(b"\xff\xd9"):
-    raise UnreadableClipError(f"{name} is a truncated JPEG image")
-  try:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8),
-                         cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-  except cv2.error:
-    image = None
-  if image is None:
-    raise UnreadableClipError(f"{name} is not a readable image ({len(data)} bytes)")
-  if image.dtype == np.uint16 and image.ndim == 2:
-    return image
-  if image.dtype != np.uint8:
-    raise UnreadableClipError(f"{name} is an image of {image.dtype}{list(image.shape)}; "
-                              "expected 8-bit colour or 16-bit depth")
-  return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
 
 
 _EXAMPLE_LOCK = threading.Lock()

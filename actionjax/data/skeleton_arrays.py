@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data.findings import Findings, shown
+from actionjax.data.formats.findings import Findings, shown
 from actionjax.errors import UserError
 
 # An image size is doubted where more than this share of joints lies outside it: feet below the

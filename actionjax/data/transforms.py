@@ -8,7 +8,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from actionjax.data import records
+from actionjax.data.formats import images
 from actionjax.errors import UserError
 from actionjax.skeletons import Layout
 
@@ -141,7 +141,7 @@ def decode_frames(record: dict, picks: np.ndarray) -> dict[int, np.ndarray]:
   for pick in np.unique(picks):
     frame = record["frames"][pick]
     if isinstance(frame, bytes):
-      frame = records.decode_frame(frame, f"frame {pick} of clip {record['clip_id']}")
+      frame = images.decode_frame(frame, f"frame {pick} of clip {record['clip_id']}")
     if frame.dtype == np.uint16:
       frame = depth_to_grey(frame, record["depth_range"])
     frames[int(pick)] = frame

@@ -3,7 +3,7 @@ import dataclasses
 import functools
 
 from actionjax.data import own, workers
-from actionjax.data.findings import Finding, Findings
+from actionjax.data.formats.findings import Finding, Findings
 from actionjax.errors import UserError
 
 

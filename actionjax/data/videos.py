@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from actionjax.data import boxes, records
-from actionjax.data.image_headers import MOST_PIXELS
+from actionjax.data import boxes
+from actionjax.data.formats import images
+from actionjax.data.formats.images import MOST_PIXELS
 from actionjax.errors import RawDataError
 
 # Headers are a frame or two wrong: a file is truncated if it ends before this share of its time.
@@ -95,7 +96,7 @@ def read(path, place: Callable[[int, int], boxes.StoredWindow], max_frames: int,
         continue
     if window is None:
       window = place(facts.width, facts.height)
-    frames.append(records.encode_jpeg(_cut(frame, window, facts, reformatter), quality))
+    frames.append(images.encode_jpeg(_cut(frame, window, facts, reformatter), quality))
     positions.append(position)
   return Stored(frames, np.array(positions), window, facts.fps / stride, facts)
 

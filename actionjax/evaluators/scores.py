@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from actionjax.data import plain_npz
+from actionjax.data.formats import plain_npz
 from actionjax.errors import UserError
 from actionjax.evaluators import metrics
 

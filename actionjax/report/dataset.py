@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from actionjax.data.findings import shown
+from actionjax.data.formats.findings import shown
 from actionjax.data.validation import Validated
 
 _MOST_BARS = 40

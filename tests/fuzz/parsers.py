@@ -13,21 +13,11 @@ import cv2
 import numpy as np
 import scipy.io
 
-from actionjax.data import (
-  archives,
-  boxes,
-  interchange,
-  ntu_skeletons,
-  plain_npz,
-  plain_pickle,
-  raw_files,
-  records,
-  skeleton_arrays,
-  videos,
-)
-from actionjax.data.archives import Source
+from actionjax.data import boxes, interchange, ntu_skeletons, records, skeleton_arrays, videos
 from actionjax.data.builders import nucla, utd_mhad
-from actionjax.data.findings import Findings
+from actionjax.data.formats import archives, images, plain_npz, plain_pickle, raw_files
+from actionjax.data.formats.archives import Source
+from actionjax.data.formats.findings import Findings
 from actionjax.data.own import annotations, columns, folder, listing
 from actionjax.data.own import interchange as own_interchange
 from tests import raw_ntu, raw_own, raw_utd
@@ -162,7 +152,7 @@ def _read_text(path: pathlib.Path) -> None:
 def _image_seeds() -> list[bytes]:
   image = np.full((16, 24, 3), 90, np.uint8)
   image[4:9] = 20, 200, 240
-  found = [records.encode_jpeg(image, 80), records.encode_depth_png(image[..., 0] * np.uint16(9)),
+  found = [images.encode_jpeg(image, 80), images.encode_depth_png(image[..., 0] * np.uint16(9)),
            *(cv2.imencode(f".{kind}", image)[1].tobytes() for kind in (
                "png", "bmp", "tiff", "webp", "ppm"))]
   return found
@@ -376,7 +366,7 @@ def _read_video(path: pathlib.Path) -> None:
   stored = videos.read(path, lambda width, height: boxes.clip_window(None, width, height), 3)
   assert 1 <= len(stored.frames) <= 3 and stored.facts.count >= 1
   assert len(stored.positions) == len(stored.frames)
-  shapes = {records.decode_frame(frame).shape for frame in stored.frames}
+  shapes = {images.decode_frame(frame).shape for frame in stored.frames}
   assert len(shapes) == 1, shapes
 
 

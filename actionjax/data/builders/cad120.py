@@ -20,7 +20,8 @@ dataset: it is projected as for Kinect v1 (`ops/projection`, "v1").
 """
 import re
 
-from actionjax.data import archives, cad, clip_encoding, protocols
+from actionjax.data import cad, clip_encoding, protocols
+from actionjax.data.formats import archives
 from actionjax.errors import RawDataError
 
 VERSION = "1.0.0"

@@ -24,8 +24,9 @@ about 2.5 m.
 """
 import re
 
-from actionjax.data import archives, cad, clip_encoding, protocols
-from actionjax.data.findings import shown
+from actionjax.data import cad, clip_encoding, protocols
+from actionjax.data.formats import archives
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
 VERSION = "1.0.0"

@@ -33,10 +33,11 @@ import re
 
 import numpy as np
 
-from actionjax.data import archives, clip_encoding, image_frames, matlab, plain_pickle
-from actionjax.data.archives import Source
+from actionjax.data import clip_encoding, image_frames
 from actionjax.data.boxes import FARTHEST_PIXEL
-from actionjax.data.findings import shown
+from actionjax.data.formats import archives, matlab, plain_pickle
+from actionjax.data.formats.archives import Source
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
 VERSION = "1.1.0"

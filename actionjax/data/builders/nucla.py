@@ -26,9 +26,10 @@ import re
 
 import numpy as np
 
-from actionjax.data import archives, boxes, clip_encoding, image_frames, kinect, protocols, records
-from actionjax.data.archives import Source
-from actionjax.data.findings import shown
+from actionjax.data import boxes, clip_encoding, image_frames, kinect, protocols
+from actionjax.data.formats import archives, images
+from actionjax.data.formats.archives import Source
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
 
@@ -257,6 +258,6 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
     for _, source in raw.frames:
       data, image = image_frames.decode(source, first)
       # A whole frame stays the file it was: encoding it again would only lose.
-      frames.append(data if whole else records.encode_jpeg(window.cut(image)))
+      frames.append(data if whole else images.encode_jpeg(window.cut(image)))
     record["frames"] = frames
   return record

@@ -35,9 +35,10 @@ import re
 
 import numpy as np
 
-from actionjax.data import archives, boxes, clip_encoding, kinect, protocols
-from actionjax.data.archives import Source
-from actionjax.data.findings import shown
+from actionjax.data import boxes, clip_encoding, kinect, protocols
+from actionjax.data.formats import archives
+from actionjax.data.formats.archives import Source
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
 VERSION = "1.1.0"

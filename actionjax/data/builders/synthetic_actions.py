@@ -26,7 +26,7 @@ import dataclasses
 
 import numpy as np
 
-from actionjax.data import records
+from actionjax.data.formats import images
 from actionjax.data.synthetic import motion, rendering, scene
 
 VERSION = "1.1.0"
@@ -147,7 +147,7 @@ def encode(raw: Clip, *, size, num_frames, fps, seed, **_) -> dict:
   pose2d = (pose2d + rng.normal(0, POSE2D_NOISE, size=pose2d.shape) - origin) / scale
   corners = np.clip((boxes.reshape(-1, 2, 2) - origin) / scale, 0, np.array(frame_size) - 1)
   return {
-      "frames": [records.encode_jpeg(frame, _JPEG_QUALITY) for frame in frames],
+      "frames": [images.encode_jpeg(frame, _JPEG_QUALITY) for frame in frames],
       "frame_to_original": frame_to_original,
       "image_size": frame_size[::-1],
       "fps": np.float32(fps),

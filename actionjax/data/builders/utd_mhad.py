@@ -14,8 +14,9 @@ import zipfile
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data import archives, boxes, kinect, matlab, protocols, records
-from actionjax.data.archives import Source
+from actionjax.data import boxes, kinect, protocols
+from actionjax.data.formats import archives, images, matlab
+from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
 
@@ -228,7 +229,7 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
     record["pose2d"] = np.where(score[..., None] > 0, window.to_stored(points), 0)
   if depth is not None:
     frames = [window.cut(frame) for frame in depth.transpose(2, 0, 1)]
-    record["frames"] = [records.encode_depth_png(frame) for frame in frames]
+    record["frames"] = [images.encode_depth_png(frame) for frame in frames]
     counts = np.bincount(np.stack(frames).ravel())
     record["depth_range"] = kinect.depth_range(counts, pose, score)
   return record

@@ -17,8 +17,9 @@ matched to its frames in proportion, and counted.
 """
 import re
 
-from actionjax.data import archives, clip_encoding
+from actionjax.data import clip_encoding
 from actionjax.data.builders import utd_mhad
+from actionjax.data.formats import archives
 from actionjax.ops import projection
 
 VERSION = "1.0.0"

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from actionjax.data import archives
-from actionjax.data.findings import Findings, shown
+from actionjax.data.formats import archives
+from actionjax.data.formats.findings import Findings, shown
 from actionjax.errors import UserError
 
 KINDS = ("annotations", "folder", "interchange")

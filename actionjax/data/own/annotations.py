@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from actionjax.data import own, plain_pickle, raw_files, skeleton_arrays
+from actionjax.data import own, skeleton_arrays
 from actionjax.data.boxes import pose_boxes
-from actionjax.data.findings import Findings, shown
+from actionjax.data.formats import plain_pickle, raw_files
+from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.own import columns
 from actionjax.errors import RawDataError, UserError
 

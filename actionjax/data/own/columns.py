@@ -2,7 +2,7 @@
 import hashlib
 import re
 
-from actionjax.data.findings import Findings, shown
+from actionjax.data.formats.findings import Findings, shown
 
 # Written in a column `split`, whatever the case of the letters.
 PART_NAMES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",

@@ -24,8 +24,9 @@ import pathlib
 
 import numpy as np
 
-from actionjax.data import boxes, own, plain_npz, raw_files, skeleton_arrays, videos
-from actionjax.data.findings import Findings, shown
+from actionjax.data import boxes, own, skeleton_arrays, videos
+from actionjax.data.formats import plain_npz, raw_files
+from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.own import annotations, columns, listing
 from actionjax.errors import RawDataError, UserError
 

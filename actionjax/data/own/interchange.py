@@ -6,9 +6,10 @@ import pathlib
 
 import numpy as np
 
-from actionjax.data import interchange, own, raw_files, skeleton_arrays
+from actionjax.data import interchange, own, skeleton_arrays
 from actionjax.data.boxes import pose_boxes
-from actionjax.data.findings import Findings
+from actionjax.data.formats import raw_files
+from actionjax.data.formats.findings import Findings
 from actionjax.data.own import columns
 from actionjax.errors import RawDataError
 

@@ -4,8 +4,8 @@ import dataclasses
 import os
 import pathlib
 
-from actionjax.data import raw_files
-from actionjax.data.findings import Findings, shown
+from actionjax.data.formats import raw_files
+from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.own import columns
 from actionjax.errors import RawDataError
 

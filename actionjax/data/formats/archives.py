@@ -13,8 +13,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from actionjax.data import plain_npz
-from actionjax.data.findings import shown
+from actionjax.data.formats import plain_npz
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
 # What the standard library raises on damaged or encrypted archives and vanished files.

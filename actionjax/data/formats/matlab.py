@@ -10,9 +10,9 @@ import zlib
 
 import numpy as np
 
-from actionjax.data import plain_npz
-from actionjax.data.archives import Source
-from actionjax.data.findings import shown
+from actionjax.data.formats import plain_npz
+from actionjax.data.formats.archives import Source
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
 _HEADER = 128  # bytes: a text, the version and "MI" or, with the bytes swapped, "IM"

@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 
-from actionjax.data import raw_files
+from actionjax.data.formats import raw_files
 from actionjax.errors import RawDataError
 
 # An archive may unpack to this many times its size, or to this many bytes, whichever is more.

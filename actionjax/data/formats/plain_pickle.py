@@ -13,8 +13,8 @@ import re
 
 import numpy as np
 
-from actionjax.data import raw_files
-from actionjax.data.findings import shown
+from actionjax.data.formats import raw_files
+from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
 # What a pickle may name. NumPy 2 moved numpy.core to numpy._core; files name either.

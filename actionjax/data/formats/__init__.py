@@ -1,0 +1,1 @@
+"""Foreign files: nothing in them is executed, and memory is bounded."""
