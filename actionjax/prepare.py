@@ -9,6 +9,7 @@ the interchange format (`actionjax/data/interchange.py`)."""
 from absl import flags
 
 from actionjax import cli
+from actionjax.data import catalogue
 from actionjax.errors import UserError
 
 _DATASET = flags.DEFINE_string(
@@ -129,8 +130,8 @@ def _validate(kind: str, options: dict) -> None:
 
 def _export(dataset: str) -> None:
   """Writes the interchange format."""
-  from actionjax.data import interchange, records
-  opened = records.open_dataset(_DATA_DIR.value, dataset, _VARIANT.value)
+  from actionjax.data import interchange
+  opened = catalogue.open_dataset(_DATA_DIR.value, dataset, _VARIANT.value)
   summary = interchange.export(opened, _EXPORT.value)
   print(f"{summary['clips']} clips with {' and '.join(summary['poses'])} in {_EXPORT.value}")
 

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 from actionjax import configuration, console
-from actionjax.data import own as own_datasets
+from actionjax.data import catalogue
 from actionjax.errors import UserError
 from actionjax.steps.context import Context
 from actionjax.training import sharding
@@ -85,7 +85,7 @@ def plan(config: Mapping) -> list[Step | Repeat]:
   Raises:
     UserError: a key or value that nothing takes, two steps of one name, no steps.
   """
-  settings = own_datasets.resolve_all(configuration.to_dict(config))
+  settings = catalogue.resolve_all(configuration.to_dict(config))
   for key in ("name", "steps"):
     if not settings.get(key):
       raise UserError(f"config lacks {key}")

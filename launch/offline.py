@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 
+from actionjax.data import catalogue
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Training on prepared records imports neither: one writes records, the other reads videos.
 LEFT_OUT = ("tensorflow-datasets", "av")
@@ -222,8 +224,7 @@ def pack(arguments) -> dict:
   for platform in arguments.platform:
     if not re.fullmatch(r"\w+", platform):
       raise PackError(f"--platform={platform} must be a wheel's tag such as manylinux_2_28_x86_64")
-  from actionjax.data import records
-  dataset = records.open_dataset(arguments.data_dir, arguments.dataset, arguments.variant)
+  dataset = catalogue.open_dataset(arguments.data_dir, arguments.dataset, arguments.variant)
   made_here = not folder.exists()
   try:
     folder.mkdir(parents=True, exist_ok=True)

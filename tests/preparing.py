@@ -1,5 +1,6 @@
 """What tests of builders have in common: one clip encoded, or a folder prepared."""
-from actionjax.data import preparation, records
+from actionjax.data import catalogue, preparation
+from actionjax.data.clips import record
 
 
 def encode(builder, folder, variant: str | None = None, clip: int = 0) -> dict:
@@ -8,7 +9,7 @@ def encode(builder, folder, variant: str | None = None, clip: int = 0) -> dict:
   options = builder.VARIANTS[variant]
   made = dict(builder.encode(builder.find(str(folder), **options)[clip], **options))
   made.pop("notes", None)
-  return records.complete(made)
+  return record.complete(made)
 
 
 def prepare(dataset: str, raw, data, variant: str | None = None, **options):
@@ -16,4 +17,4 @@ def prepare(dataset: str, raw, data, variant: str | None = None, **options):
   lines = []
   preparation.prepare(dataset, str(raw), str(data), variant=variant, workers=1,
                       report=lines.append, **options)
-  return records.open_dataset(data, dataset, variant), lines
+  return catalogue.open_dataset(data, dataset, variant), lines

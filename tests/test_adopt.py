@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 import actionjax
 from actionjax import recipe, skeletons
-from actionjax.data import pose2d, records
+from actionjax.data import catalogue, pose2d
 from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout, torch_posec3d
 from actionjax.models import posec3d, resnet3d
@@ -74,7 +74,7 @@ def test_the_scores_are_those_of_the_released_test_pipeline(place, tmp_path):
   assert metrics["clips"] == 2 and metrics["views"]["flips"]
   scores = np.load(tmp_path / "run" / "01_test" / "scores.npz")
   # The released way: heat maps of every clip, and the same arrays reversed.
-  dataset = records.open_dataset(config.data_dir, "annotations:mine")
+  dataset = catalogue.open_dataset(config.data_dir, "annotations:mine")
   section, layout = pose2d.Pose2dConfig(**POSE2D), skeletons.layout("coco_17")
   model = actionjax.load(tmp_path / "run" / "00_network")
   fields = {key: value for key, value in BACKBONE.items() if key != "name"}
@@ -105,7 +105,7 @@ def test_the_scores_are_those_of_the_released_test_pipeline(place, tmp_path):
 def test_a_clip_as_arrays_gets_the_same_answer(place, tmp_path):
   recipe.run(_config(place), tmp_path / "run")
   model = actionjax.load(tmp_path / "run")
-  record = records.open_dataset(place / "data", "annotations:mine")[0]
+  record = catalogue.open_dataset(place / "data", "annotations:mine")[0]
   expected = model(record)
   arrays = {key: record[key] for key in ("pose2d", "pose_score", "image_size")}
   np.testing.assert_allclose(model(arrays), expected, atol=1e-6)

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import strategies as st
 
 from actionjax import skeletons
-from actionjax.data import own, protocols, records, validation
+from actionjax.data import catalogue, own, protocols, validation
+from actionjax.data.clips.record import complete
 from actionjax.data.formats import plain_pickle
 from actionjax.data.formats.findings import Findings
 from actionjax.data.own import annotations
@@ -32,7 +33,7 @@ def survey(path, **options):
 
 
 def open_prepared(data, name="annotations:mine"):
-  return records.open_dataset(str(data), name)
+  return catalogue.open_dataset(str(data), name)
 
 
 def by_id(dataset):
@@ -229,7 +230,7 @@ def _validate_file(path):
     except RawDataError:
       continue
     del made["notes"]
-    records.complete(made)
+    complete(made)
   assert all("\n" not in str(finding) for finding in findings.all)
 
 
@@ -551,7 +552,7 @@ def test_jhmdb_through_the_command(real_data, tmp_path):
   result = subprocess.run([*command, *flags, "--name=jhmdb", f"--data_dir={tmp_path}"], **run)
   assert result.returncode == 0, result.stderr
   assert "split1: 433 train, 176 test" in result.stdout
-  dataset = records.open_dataset(str(tmp_path), "annotations:jhmdb")
+  dataset = catalogue.open_dataset(str(tmp_path), "annotations:jhmdb")
   assert dataset.info["class_names"] == names and len(dataset) == 609
   record = by_id(dataset)["test005"]
   np.testing.assert_array_equal(record["pose2d"][0],

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import preparation, protocols, records
+from actionjax.data import preparation, protocols
 from actionjax.data.builders import cad60, cad120
+from actionjax.data.clips.dataset import Index
 from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import preparing, raw_cad, raw_jhmdb
@@ -34,7 +35,7 @@ def test_layout_is_the_order_of_the_files():
 
 @pytest.mark.parametrize("builder, subjects", [(cad60, (1, 2, 3, 4)), (cad120, (1, 3, 4, 5))])
 def test_protocols_leave_one_subject_out(builder, subjects):
-  index = records.Index.of([
+  index = Index.of([
       {"clip_id": f"{s}_{i}", "label": i, "subject": s, "camera": 0, "setup": 0, "num_frames": 1}
       for s in subjects for i in range(3)])
   assert set(builder.PROTOCOLS) == {f"subject_{s}" for s in subjects}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from actionjax import configuration
-from actionjax.data import cutting, pipeline, preparation, records
+from actionjax.data import catalogue, cutting, pipeline, preparation
 from actionjax.data.clip_transform import ClipTransform
+from actionjax.data.clips.dataset import INFO_FILE
 from actionjax.data.formats import images
 from actionjax.errors import UserError
 from actionjax.steps import train
@@ -21,7 +22,7 @@ VIDEO = pipeline.VideoConfig(num_frames=8, size=(32, 32), margin=0.1, crop=0.9)
 @pytest.fixture(scope="module")
 def tiny(tiny_data_dir):
   """The generated dataset: colour, 32 pixels."""
-  return records.open_dataset(tiny_data_dir, "synthetic_actions", "tiny")
+  return catalogue.open_dataset(tiny_data_dir, "synthetic_actions", "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,13 @@ def depth(tmp_path_factory):
   folder = tmp_path_factory.mktemp("utd")
   raw_utd.write(folder / "raw", [(1, 1, 1), (1, 2, 1), (5, 1, 2)], frames=7)
   preparation.prepare("utd_mhad", str(folder / "raw"), str(folder / "data"), workers=1)
-  return records.open_dataset(str(folder / "data"), "utd_mhad")
+  return catalogue.open_dataset(str(folder / "data"), "utd_mhad")
 
 
 def reopened(dataset, folder, **settings):
   """The cut of a dataset, opened."""
   made = cutting.cut(dataset, folder, **settings)
-  cut = records.open_dataset(str(folder), dataset.info["dataset"], dataset.info["variant"])
+  cut = catalogue.open_dataset(str(folder), dataset.info["dataset"], dataset.info["variant"])
   assert str(cut.path) == made["path"]
   return cut
 
@@ -146,7 +147,7 @@ def test_skeletons_only(depth, tmp_path):
 def test_the_info_says_that_it_is_a_cut_and_preparing_makes_it_whole(depth, tmp_path):
   import tensorflow_datasets as tfds
   cut = reopened(depth, tmp_path, size=64, frames=4)
-  info = json.loads((cut.path / records.INFO_FILE).read_text())
+  info = json.loads((cut.path / INFO_FILE).read_text())
   assert {"size": 64, "frames": 4, "bits": 8, "hold": False}.items() <= info["cut"].items()
   assert info["key"] != depth.info["key"] == info["cut"]["from_key"]
   assert len(tfds.builder_from_directory(cut.path).as_data_source("clips")) == 3
@@ -156,7 +157,7 @@ def test_the_info_says_that_it_is_a_cut_and_preparing_makes_it_whole(depth, tmp_
     cutting.cut(depth, tmp_path)
   raw = depth.path.parents[3] / "raw"
   assert preparation.prepare("utd_mhad", str(raw), str(tmp_path), workers=1)["done"]
-  assert "cut" not in records.open_dataset(str(tmp_path), "utd_mhad").info
+  assert "cut" not in catalogue.open_dataset(str(tmp_path), "utd_mhad").info
 
 
 @pytest.mark.parametrize("settings, message", [
@@ -187,7 +188,7 @@ def test_real_clips(real_data, tmp_path):
         if pathlib.PurePosixPath(name).name.startswith(("a1_s1_t1_", "a27_s2_t1_", "a9_s4_t2_")):
           (raw / pathlib.PurePosixPath(name).name).write_bytes(archive.read(name))
   preparation.prepare("utd_mhad", str(raw), str(tmp_path / "data"), workers=1)
-  original = records.open_dataset(str(tmp_path / "data"), "utd_mhad")
+  original = catalogue.open_dataset(str(tmp_path / "data"), "utd_mhad")
   assert len(original) == 3
   config = configuration.load(f"{configuration.shipped_directory()}/vpn_utd_mhad.py")
   transform = ClipTransform(train.parse_data(config.data, "config.data"))

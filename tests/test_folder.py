@@ -18,7 +18,7 @@ import pytest
 from hypothesis import strategies as st
 
 from actionjax import configuration, recipe
-from actionjax.data import boxes, own, pipeline, preparation, records, validation, videos
+from actionjax.data import boxes, catalogue, own, pipeline, preparation, validation, videos
 from actionjax.data.formats.findings import Findings
 from actionjax.data.formats.images import decode_frame, encode_jpeg
 from actionjax.data.own import columns, folder, listing
@@ -36,7 +36,7 @@ def whole(width, height):
 
 
 def open_prepared(data, name="folder:mine"):
-  return records.open_dataset(str(data), name)
+  return catalogue.open_dataset(str(data), name)
 
 
 def by_id(dataset):

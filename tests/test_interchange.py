@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from actionjax.data import interchange, protocols, records, validation
+from actionjax.data import catalogue, interchange, protocols, validation
+from actionjax.data.clips.record import complete
 from actionjax.data.formats import plain_npz
 from actionjax.data.formats.findings import Findings
 from actionjax.data.own import interchange as kind
@@ -102,7 +103,7 @@ def test_files_written_with_numpy_alone_are_read(tmp_path):
       pose_score=np.ones((7, 17), np.float32))
   summary = raw_own.prepare("interchange:x", tmp_path, tmp_path / "data")
   assert summary["classes"] == {"a": 1, "b": 1}
-  dataset = records.open_dataset(str(tmp_path / "data"), "interchange:x")
+  dataset = catalogue.open_dataset(str(tmp_path / "data"), "interchange:x")
   np.testing.assert_array_equal(dataset[1]["pose2d"][0], pose[3:])
   assert dataset[1]["label"] == 0 and dataset.info["protocols"] == ["fraction"]
 
@@ -112,7 +113,7 @@ def test_prepared_records_and_protocols(tmp_path):
   summary = raw_own.prepare("interchange:mine", tmp_path / "a", tmp_path / "data")
   assert summary["protocols"] == {"xsub": {"train": 3, "test": 2},
                                   "own": {"train": 3, "validation": 1, "test": 2}}
-  dataset = records.open_dataset(str(tmp_path / "data"), "interchange:mine")
+  dataset = catalogue.open_dataset(str(tmp_path / "data"), "interchange:mine")
   assert dataset.info["class_names"] == list(HEADER.class_names)
   assert dataset.info["notes"]["no_person"] == ["c00", "c03"]
   for i, clip in enumerate(made_clips()):
@@ -121,7 +122,7 @@ def test_prepared_records_and_protocols(tmp_path):
       np.testing.assert_array_equal(record[field], getattr(clip.skeletons, name))
     assert (record["setup"], record["fps"]) == (clip.setup, clip.fps)
     np.testing.assert_array_equal(record["image_size"], clip.skeletons.image_size or (0, 0))
-  builder = __import__("actionjax.data.builders", fromlist=["of"]).of(dataset)
+  builder = catalogue.of(dataset)
   rows = protocols.split(dataset.index, builder.PROTOCOLS["xsub"], "test")
   assert dataset.index.clip_id[rows].tolist() == ["c03", "c04"]
 
@@ -133,10 +134,10 @@ def digests(folder) -> dict:
 def test_export_and_prepare_go_round(tmp_path):
   write(tmp_path / "a")
   raw_own.prepare("interchange:mine", tmp_path / "a", tmp_path / "data")
-  first = records.open_dataset(str(tmp_path / "data"), "interchange:mine")
+  first = catalogue.open_dataset(str(tmp_path / "data"), "interchange:mine")
   interchange.export(first, tmp_path / "b")
   raw_own.prepare("interchange:again", tmp_path / "b", tmp_path / "data")
-  second = records.open_dataset(str(tmp_path / "data"), "interchange:again")
+  second = catalogue.open_dataset(str(tmp_path / "data"), "interchange:again")
   interchange.export(second, tmp_path / "c")
   assert digests(tmp_path / "b") == digests(tmp_path / "c")
   for i in range(len(first)):
@@ -149,7 +150,7 @@ def test_export_and_prepare_go_round(tmp_path):
 def test_a_published_dataset_is_exported_with_its_protocols(tmp_path):
   raw = raw_utd.write(tmp_path / "raw", [(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1)])
   raw_own.prepare("utd_mhad", raw, tmp_path / "data")
-  prepared = records.open_dataset(str(tmp_path / "data"), "utd_mhad")
+  prepared = catalogue.open_dataset(str(tmp_path / "data"), "utd_mhad")
   assert interchange.export(prepared, tmp_path / "out") == {
       "clips": 4, "poses": ["pose3d", "pose2d"]}
   reader, findings = read(tmp_path / "out")
@@ -264,7 +265,7 @@ def test_values_that_are_no_numbers_are_missing_joints(tmp_path):
       "c02: skeletons: has values that are no numbers, which count as missing joints",
       "c03: skeletons: has nobody: every joint is missing in every frame"]
   raw_own.prepare("interchange:mine", tmp_path / "a", tmp_path / "data")
-  record = records.open_dataset(str(tmp_path / "data"), "interchange:mine")[2]
+  record = catalogue.open_dataset(str(tmp_path / "data"), "interchange:mine")[2]
   assert record["pose_score"][0, 1, 4] == 0 and not record["pose2d"][0, 1, 4].any()
 
 
@@ -386,7 +387,7 @@ def _mutated(tmp_path_factory, examples):
         made = dict(kind.encode(clip))
         del made["notes"]
         if not findings.errors:
-          records.complete(made)
+          complete(made)
     except UserError as error:
       assert "\n" not in str(error)
 

@@ -5,9 +5,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from actionjax.data import preparation, protocols, records
+from actionjax.data import preparation, protocols
 from actionjax.data.builders import msr_daily_activity3d as colour
 from actionjax.data.builders import msr_daily_activity3d_depth as depth
+from actionjax.data.clips.dataset import Index
 from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import preparing, raw_msr
@@ -31,7 +32,7 @@ def test_protocols_are_rules_over_names(tmp_path):
     (raw / f"{name}_skeleton.txt").write_text("-")
   found = colour.find(str(raw), **colour.VARIANTS["skeleton"])
   assert [clip.clip_id for clip in found] == names and found.remarks == ()
-  index = records.Index.of([
+  index = Index.of([
       {"clip_id": clip.clip_id, "label": clip.action - 1, "subject": clip.subject, "camera": 0,
        "setup": clip.episode, "num_frames": 1} for clip in found])
   rules = {"cross_subject": {2, 4, 6, 8, 10}} | {f"subject_{s}": {s} for s in range(1, 11)}

@@ -5,8 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from actionjax.data import boxes, preparation, records
+from actionjax.data import boxes, preparation
 from actionjax.data.builders import ntu60, ntu120
+from actionjax.data.clips.dataset import Index
 from actionjax.data.formats.images import decode_frame
 from actionjax.errors import RawDataError
 from tests import preparing, raw_ntu
@@ -25,7 +26,7 @@ def index_of(names):
     setup, camera, subject, _, action = map(int, re.findall(r"\d{3}", name))
     rows.append({"clip_id": name, "label": action - 1, "subject": subject, "camera": camera,
                  "setup": setup, "num_frames": 1})
-  return records.Index.of(rows)
+  return Index.of(rows)
 
 
 # ---- classes and protocols -----------------------------------------------------------

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import strategies as st
 
 from actionjax import skeletons
-from actionjax.data import preparation, protocols, records
+from actionjax.data import catalogue, preparation, protocols
 from actionjax.data.builders import nucla
+from actionjax.data.clips.dataset import Index
+from actionjax.data.clips.record import complete
 from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 
@@ -71,14 +73,14 @@ def write_text(folder, frame, people, where=FOLDER):
 
 def encode(folder, variant="skeleton", clip=0):
   options = nucla.VARIANTS[variant]
-  return records.complete(nucla.encode(nucla.find(str(folder), **options)[clip], **options))
+  return complete(nucla.encode(nucla.find(str(folder), **options)[clip], **options))
 
 
 def prepare(raw, data, variant="cropped"):
   lines = []
   preparation.prepare("nucla", str(raw), str(data), variant=variant, workers=1,
                       report=lines.append)
-  return records.open_dataset(data, "nucla", variant), lines
+  return catalogue.open_dataset(data, "nucla", variant), lines
 
 
 # ---- classes and protocols -----------------------------------------------------------------
@@ -92,7 +94,7 @@ def test_classes():
 def test_protocols_are_rules_over_names():
   names = [f"a{a:02d}_s{s:02d}_e00_v{v:02d}" for a in (1, 12) for s in (1, 2, 10)
            for v in (1, 2, 3)]
-  index = records.Index.of([
+  index = Index.of([
       {"clip_id": n, "label": 0, "subject": int(n[5:7]), "camera": int(n[-2:]), "setup": 0,
        "num_frames": 1} for n in names])
   assert set(nucla.PROTOCOLS) == {f"view_{v}" for v in (1, 2, 3)} | {

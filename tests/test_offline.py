@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from actionjax.data import preparation, records
+from actionjax.data import catalogue, preparation
 from tests import offline_stub, raw_utd
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ def test_a_pack_of_the_generated_dataset(tiny_data_dir, tmp_path, monkeypatch, c
               f"--data_dir={tiny_data_dir}", f"--have={EVERYTHING}") == 0
   content = json.loads((folder / "pack.json").read_text())
   assert content["wheels"] == {} and content["cut"]["size"] == 24
-  cut = records.open_dataset(str(folder / "data"), "synthetic_actions", "tiny")
+  cut = catalogue.open_dataset(str(folder / "data"), "synthetic_actions", "tiny")
   assert len(cut) == content["clips"] == 48
   tracked = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True,
                            check=True).stdout.split()

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import pipeline, records
+from actionjax.data import pipeline
 from actionjax.data.builders import synthetic_actions
+from actionjax.errors import UserError
 
 CONFIG = pipeline.DataConfig(
     dataset="synthetic_actions", variant="tiny", protocol="cross_subject", flip=0.5, threads=1,
@@ -238,10 +239,10 @@ def test_parts(tiny_data_dir, clips):
   assert parts["fit"] | parts["validation"] == parts["train"]
   assert not parts["fit"] & parts["validation"] and not parts["train"] & parts["test"]
   assert parts["train"] | parts["test"] == set(range(48))
-  with pytest.raises(records.UserError, match="protocol .cross_planet.*known: cross_sub"):
+  with pytest.raises(UserError, match="protocol .cross_planet.*known: cross_sub"):
     pipeline.open_part(dataclasses.replace(CONFIG, protocol="cross_planet"), tiny_data_dir,
                        "train")
-  with pytest.raises(records.UserError, match="not prepared in .*run: python -m actionjax.prepare"):
+  with pytest.raises(UserError, match="not prepared in .*run: python -m actionjax.prepare"):
     pipeline.open_part(CONFIG, "/nowhere", "train")
 
 
@@ -271,6 +272,7 @@ def test_worker_processes_die_with_a_killed_parent(tmp_path, tiny_data_dir):
   script.write_text(textwrap.dedent(f"""
       import time
       from actionjax.data import pipeline
+from actionjax.errors import UserError
       if __name__ == "__main__":
         config = pipeline.DataConfig(
             dataset="synthetic_actions", variant="tiny", protocol="cross_subject", workers=2,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import pipeline, pose2d, pose_sampling, transforms
+from actionjax.data import catalogue, pipeline, pose2d, pose_sampling, transforms
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.ops import heatmaps
@@ -44,8 +44,7 @@ def prepared(tmp_path_factory):
 def _config(prepared=None, **fields):
   about = None
   if prepared:
-    from actionjax.data import own
-    about = own.about("annotations:mine", prepared)
+    about = catalogue.about("annotations:mine", prepared)
   return pipeline.DataConfig(**dict(
       dataset="annotations:mine", protocol="xsub", pose2d=SMALL, about=about, threads=1) | fields)
 

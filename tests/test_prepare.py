@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from actionjax.data import builders, own, preparation, records, workers
+from actionjax.data import builders, catalogue, own, preparation, workers
 from actionjax.data.builders import utd_mhad
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own, raw_utd
@@ -93,7 +93,7 @@ def test_interrupted_goes_on_with_the_same_bytes(raw, tmp_path, reference, monke
   with pytest.raises(type(error)):
     prepare(raw, tmp_path)
   with pytest.raises(UserError, match="is not prepared"):
-    records.open_dataset(tmp_path, "utd_mhad")
+    catalogue.open_dataset(tmp_path, "utd_mhad")
   monkeypatch.undo()
   again = fail_after(monkeypatch, 99, error)
   lines = []
@@ -221,7 +221,7 @@ def test_builders_have_the_names_that_preparation_reads():
   from actionjax import skeletons
   assert "utd_mhad" in builders.names()
   for name in builders.names():
-    module = builders.load(name)
+    module = catalogue.load(name)
     assert len(set(module.CLASS_NAMES)) == len(module.CLASS_NAMES) > 1
     assert skeletons.layout(module.LAYOUT) and module.MODALITY in ("depth", "colour", "none")
     assert module.FPS > 0 and module.VARIANTS and module.PROTOCOLS

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from actionjax.data import protocols
-from actionjax.data.records import Index
+from actionjax.data import catalogue, protocols
+from actionjax.data.clips.dataset import Index
 from actionjax.errors import UserError
 
 
@@ -115,8 +115,7 @@ def test_mistakes():
 
 
 def test_protocols_by_name():
-  from actionjax.data import builders
-  builder = builders.load("utd_mhad")
-  assert builders.protocol(builder, "cross_subject") is builder.PROTOCOLS["cross_subject"]
+  builder = catalogue.load("utd_mhad")
+  assert catalogue.protocol(builder, "cross_subject") is builder.PROTOCOLS["cross_subject"]
   with pytest.raises(UserError, match="unknown protocol 'cv' of utd_mhad; known: cross_subject"):
-    builders.protocol(builder, "cv")
+    catalogue.protocol(builder, "cv")

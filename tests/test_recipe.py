@@ -11,7 +11,8 @@ import pytest
 
 import actionjax
 from actionjax import configuration, recipe
-from actionjax.data import pipeline, records
+from actionjax.data import catalogue, pipeline
+from actionjax.data.clips.dataset import ClipDataset
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.training import checkpoint
@@ -125,7 +126,7 @@ def test_a_second_process_is_refused(finished):
 def _clip(finished, position):
   config, workdir, _ = finished
   scores = np.load(workdir / "02_test" / "scores.npz")
-  dataset = records.open_dataset(config.data_dir, "synthetic_actions", "tiny")
+  dataset = catalogue.open_dataset(config.data_dir, "synthetic_actions", "tiny")
   row = list(dataset.index.clip_id).index(str(scores["clip_ids"][position]))
   assert dataset.index.label[row] == scores["labels"][position]
   return dataset[row], scores["probabilities"][position]
@@ -196,14 +197,14 @@ def test_unreadable_clips_are_counted_and_left_out(finished, tmp_path, monkeypat
   shutil.copytree(workdir, copied)
   (copied / "02_test" / "done.json").unlink()
   lost = str(scores["clip_ids"][3])
-  read = records.ClipDataset.__getitem__
+  read = ClipDataset.__getitem__
 
   def damaged(self, i):
     record = read(self, i)
     return record | {"frames": [b"damaged"] * len(record["frames"])} if (
         record["clip_id"] == lost) else record
 
-  monkeypatch.setattr(records.ClipDataset, "__getitem__", damaged)
+  monkeypatch.setattr(ClipDataset, "__getitem__", damaged)
   result = recipe.run(config, copied)["test"]
   keep = np.arange(12) != 3
   expected = metrics.summarise(scores["probabilities"][keep], scores["labels"][keep])

@@ -11,7 +11,19 @@ import cv2
 import numpy as np
 import pytest
 
-from actionjax.data import preparation, records
+from actionjax.data import catalogue, preparation
+from actionjax.data.clips.dataset import default_data_dir
+from actionjax.data.clips.record import (
+  ARRAYS,
+  FIELDS,
+  INTEGERS,
+  _example_class,
+  _make_example_class,
+  canonical,
+  complete,
+  features,
+  parse,
+)
 from actionjax.data.formats import images
 from actionjax.errors import UnreadableClipError, UserError
 from tests import raw_utd
@@ -30,7 +42,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(prepared):
-  return records.open_dataset(prepared, "utd_mhad")
+  return catalogue.open_dataset(prepared, "utd_mhad")
 
 
 def _same(a, b):
@@ -44,38 +56,38 @@ def test_agrees_with_tfds(dataset):
   source = tfds.builder_from_directory(str(dataset.path)).as_data_source("clips")
   assert len(source) == len(dataset) == len(CLIPS)
   for ours, theirs in zip((dataset[i] for i in range(len(dataset))), source):
-    assert set(ours) == set(theirs) == set(records.FIELDS)
+    assert set(ours) == set(theirs) == set(FIELDS)
     assert ours["clip_id"] == theirs["clip_id"].decode()
     assert ours["frames"] == list(theirs["frames"])
-    for name in (*records.ARRAYS, *records.INTEGERS, "fps"):
+    for name in (*ARRAYS, *INTEGERS, "fps"):
       np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
       assert np.shape(ours[name]) == np.shape(theirs[name]), name
-    for name, (dtype, _) in records.ARRAYS.items():
+    for name, (dtype, _) in ARRAYS.items():
       assert ours[name].dtype == theirs[name].dtype == dtype
       ours[name][...] = 1  # writable
 
 
 def test_empty_modalities_agree_with_tfds():
-  features = records.features()
-  record = records.complete({"clip_id": "x", "label": 3, "num_frames": 2})
-  data = features.serialize_example(record)
-  ours, theirs = records.parse(data), features.deserialize_example_np(data)
-  for name, (_, shape) in records.ARRAYS.items():
+  fields = features()
+  record = complete({"clip_id": "x", "label": 3, "num_frames": 2})
+  data = fields.serialize_example(record)
+  ours, theirs = parse(data), fields.deserialize_example_np(data)
+  for name, (_, shape) in ARRAYS.items():
     assert ours[name].shape == theirs[name].shape == tuple(n or 0 for n in shape)
   assert ours["frames"] == [] and len(theirs["frames"]) == 0
   np.testing.assert_array_equal(ours["frame_to_original"], [[1, 0, 0], [0, 1, 0]])
 
 
 def test_canonical_bytes_do_not_depend_on_the_order_of_fields():
-  example = records._example_class()
-  data = records.features().serialize_example(
-      records.complete({"clip_id": "x", "label": 3, "num_frames": 2}))
+  example = _example_class()
+  data = features().serialize_example(
+      complete({"clip_id": "x", "label": 3, "num_frames": 2}))
   table = example.FromString(data).features.feature
   backwards = example()
   for name in sorted(table, reverse=True):
     backwards.features.feature[name].CopyFrom(table[name])
-  assert records.canonical(backwards.SerializeToString()) == records.canonical(data)
-  _same(records.parse(records.canonical(data)), records.parse(data))
+  assert canonical(backwards.SerializeToString()) == canonical(data)
+  _same(parse(canonical(data)), parse(data))
 
 
 def test_index_describes_the_records(dataset):
@@ -111,8 +123,8 @@ def test_threads_processes_and_pickles_read_the_same(dataset):
 
 
 def test_reading_imports_neither_tfds_nor_tensorflow(prepared):
-  code = ("import sys; from actionjax.data import records;"
-          f"records.open_dataset({str(prepared)!r}, 'utd_mhad')[0];"
+  code = ("import sys; from actionjax.data import catalogue;"
+          f"catalogue.open_dataset({str(prepared)!r}, 'utd_mhad')[0];"
           "print([m for m in ('tensorflow_datasets', 'tensorflow') if m in sys.modules])")
   out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                        cwd=pathlib.Path(__file__).parents[1])
@@ -122,24 +134,24 @@ def test_reading_imports_neither_tfds_nor_tensorflow(prepared):
 def test_missing_and_damaged_datasets_are_named(prepared, tmp_path):
   with pytest.raises(UserError, match=rf"{tmp_path}.*python -m actionjax.prepare "
                      r"--dataset=utd_mhad --raw_dir=\S+ --data_dir=\S+ --variant=skeleton"):
-    records.open_dataset(tmp_path, "utd_mhad", "skeleton")
+    catalogue.open_dataset(tmp_path, "utd_mhad", "skeleton")
   with pytest.raises(UserError, match="unknown dataset 'ucf'; known: .*utd_mhad"):
-    records.open_dataset(tmp_path, "ucf")
+    catalogue.open_dataset(tmp_path, "ucf")
   with pytest.raises(UserError, match="unknown variant 'x' of utd_mhad; known: cropped"):
-    records.open_dataset(tmp_path, "utd_mhad", "x")
+    catalogue.open_dataset(tmp_path, "utd_mhad", "x")
   import shutil
   shutil.copytree(prepared, tmp_path / "copy")
   shard = next((tmp_path / "copy/utd_mhad/cropped/1.1.0").glob("*array_record*"))
   shard.write_bytes(shard.read_bytes()[:-1])
   with pytest.raises(UserError, match=f"{shard}.*prepare the dataset again"):
-    records.open_dataset(tmp_path / "copy", "utd_mhad")
+    catalogue.open_dataset(tmp_path / "copy", "utd_mhad")
 
 
 def test_default_data_dir(monkeypatch):
   monkeypatch.setenv("ACTIONJAX_DATA", "/somewhere")
-  assert records.default_data_dir() == pathlib.Path("/somewhere")
+  assert default_data_dir() == pathlib.Path("/somewhere")
   monkeypatch.setenv("ACTIONJAX_DATA", "")
-  assert records.default_data_dir() == pathlib.Path.home() / ".cache/actionjax"
+  assert default_data_dir() == pathlib.Path.home() / ".cache/actionjax"
 
 
 def test_depth_is_stored_without_loss():
@@ -189,18 +201,18 @@ def test_unreadable_frames():
 ])
 def test_inconsistent_records_are_refused(wrong, message):
   with pytest.raises(ValueError, match=message):
-    records.complete({"clip_id": "x", "label": 0, "num_frames": 2} | wrong)
+    complete({"clip_id": "x", "label": 0, "num_frames": 2} | wrong)
 
 
 def test_threads_share_one_message_class():
   """Two classes with a pool each, one freed while the other parses, crash the process."""
   for _ in range(20):
-    records._make_example_class.cache_clear()
+    _make_example_class.cache_clear()
     barrier = threading.Barrier(8)
 
     def first_use(barrier=barrier):
       barrier.wait()
-      return records._example_class()
+      return _example_class()
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
       found = [future.result() for future in [pool.submit(first_use) for _ in range(8)]]

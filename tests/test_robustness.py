@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from actionjax import recipe
-from actionjax.data import builders, pipeline
+from actionjax.data import builders, catalogue, pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import scores
 from actionjax.ops import corruption
@@ -146,9 +146,9 @@ def test_another_dataset_of_the_same_classes(runs, tiny_data_dir, tmp_path, monk
   assert same["dataset"] == "synthetic_actions/tiny" and same["clips"] == 12
 
   # The records of a second dataset under another name.
-  actions = builders.load("synthetic_actions", None)
+  actions = catalogue.load("synthetic_actions", None)
   other = dict(vars(actions))
-  load = builders.load
+  load = catalogue.load
   monkeypatch.setattr(builders, "load", lambda name, about=None: (
       type("Other", (), other) if name == "other" else load(name, about)))
   names = actions.CLASS_NAMES

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import preparation, protocols, records
+from actionjax.data import preparation, protocols
 from actionjax.data.builders import smarthome
+from actionjax.data.clips.dataset import Index
 from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import preparing, raw_smarthome
@@ -34,7 +35,7 @@ def test_protocols_are_rules_over_names():
   assert len(train | test) == 18
   rows = [(name, subject, camera) for name in smarthome.CLASS_NAMES for subject in train | test
           for camera in range(1, 8)]
-  index = records.Index.of([
+  index = Index.of([
       {"clip_id": f"{n}_{s}_{c}", "label": smarthome.CLASS_NAMES.index(n), "subject": s,
        "camera": c, "setup": 0, "num_frames": 1} for n, s, c in rows])
 

@@ -9,8 +9,10 @@ import pytest
 import scipy.io
 
 from actionjax import skeletons
-from actionjax.data import boxes, preparation, protocols, records
+from actionjax.data import boxes, catalogue, preparation, protocols
 from actionjax.data.builders import utd_mhad
+from actionjax.data.clips.dataset import Index
+from actionjax.data.clips.record import complete
 from actionjax.data.formats import images
 from actionjax.errors import RawDataError
 from tests import raw_utd
@@ -20,7 +22,7 @@ CLIP = (3, 2, 4)
 
 def encode(folder, variant="cropped", clip=0):
   options = utd_mhad.VARIANTS[variant]
-  return records.complete(utd_mhad.encode(utd_mhad.find(str(folder), **options)[clip], **options))
+  return complete(utd_mhad.encode(utd_mhad.find(str(folder), **options)[clip], **options))
 
 
 def rewrite(folder, kind, value, name=None):
@@ -149,7 +151,7 @@ def test_skeleton_alone(tmp_path):
   raw_utd.write(tmp_path / "raw", [CLIP], kinds=("skeleton",))
   preparation.prepare("utd_mhad", str(tmp_path / "raw"), str(tmp_path), workers=1,
                       report=lambda line: None)
-  dataset = records.open_dataset(tmp_path, "utd_mhad")
+  dataset = catalogue.open_dataset(tmp_path, "utd_mhad")
   assert dataset.info["modality"] == "none" and dataset[0]["frames"] == []
   assert dataset[0]["pose3d"].shape == (1, 4, 20, 3)
 
@@ -270,7 +272,7 @@ def real(real_data):
 def test_real_protocol(real):
   clips = utd_mhad.find(str(real))
   assert len(clips) == 861
-  index = records.Index.of([{"clip_id": c.clip_id, "label": c.action - 1, "subject": c.subject,
+  index = Index.of([{"clip_id": c.clip_id, "label": c.action - 1, "subject": c.subject,
                              "camera": 0, "setup": 0, "num_frames": 1} for c in clips])
   protocol = utd_mhad.PROTOCOLS["cross_subject"]
   parts = {part: protocols.split(index, protocol, part) for part in protocols.PARTS}
@@ -296,7 +298,7 @@ def test_real_clips(real, tmp_path):
   layout = skeletons.layout("kinect_v1_20")
   preparation.prepare("utd_mhad", str(tmp_path / "raw"), str(tmp_path), workers=1,
                       report=lambda line: None)
-  dataset = records.open_dataset(tmp_path, "utd_mhad")
+  dataset = catalogue.open_dataset(tmp_path, "utd_mhad")
   assert dataset.index.clip_id.tolist() == list(names)
   hits = []
   for record in (dataset[i] for i in range(4)):

@@ -1,6 +1,6 @@
 """Boxes around persons, and the part of a video that records store.
 
-Boxes are x0, y0, x1, y1 in pixels; coordinates as in `data/records.py` (the centre of
+Boxes are x0, y0, x1, y1 in pixels; coordinates as in `data/clips/record.py` (the centre of
 the first pixel is (0, 0)).
 """
 import dataclasses

@@ -17,7 +17,9 @@ import zlib
 import cv2
 import numpy as np
 
-from actionjax.data import builders, kinect, own, records, transforms
+from actionjax.data import catalogue, kinect, own, transforms
+from actionjax.data.clips.dataset import INDEX_FILE, INFO_FILE, ClipDataset
+from actionjax.data.clips.record import canonical, complete
 from actionjax.data.formats import images
 from actionjax.errors import UserError
 
@@ -31,7 +33,7 @@ _COMPRESSION = "zstd:19"
 _MIB = 2**20
 
 
-def cut(dataset: records.ClipDataset, data_dir, *, size: int | None = None,
+def cut(dataset: ClipDataset, data_dir, *, size: int | None = None,
         frames: int | None = None, hold: bool = False, skeletons_only: bool = False,
         mib: float | None = None) -> dict:
   """Writes the smaller copy.
@@ -67,8 +69,8 @@ def cut(dataset: records.ClipDataset, data_dir, *, size: int | None = None,
     sizes, poses = [], 0
     for number in range(len(dataset)):
       record = cut_record(dataset[number], size, frames, hold, skeletons_only)
-      data = records.canonical(tfds_dataset.features().serialize_example(
-          records.complete(record)))
+      data = canonical(tfds_dataset.features().serialize_example(
+          complete(record)))
       (staged / str(number)).write_bytes(data)
       sizes.append(len(data))
       poses += sum(len(zlib.compress(record[key].tobytes()))
@@ -77,9 +79,9 @@ def cut(dataset: records.ClipDataset, data_dir, *, size: int | None = None,
         name, variant, root, sizes, lambda number: (staged / str(number)).read_bytes(),
         compression=_COMPRESSION)
     has_frames, index = tfds_dataset.read_back(folder, shards)
-    index.save(folder / records.INDEX_FILE)
+    index.save(folder / INDEX_FILE)
     if own.is_own(name):
-      builders.of(dataset).write_splits(folder, index)
+      catalogue.of(dataset).write_splits(folder, index)
     done = {"size": size, "frames": frames, "hold": hold, "skeletons_only": skeletons_only,
             "bits": 8, "pose3d_grid": POSE3D_GRID, "pose2d_grid": POSE2D_GRID,
             "from_key": dataset.info["key"]}
@@ -88,7 +90,7 @@ def cut(dataset: records.ClipDataset, data_dir, *, size: int | None = None,
     info = dataset.info | {
         "modality": dataset.info["modality"] if has_frames else "none", "key": key, "cut": done,
         "num_frames": int(index.num_frames.sum()), "shards": shards}
-    (folder / records.INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
+    (folder / INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
     total = sum(file.stat().st_size for file in folder.iterdir())
     if mib is not None and total > mib * _MIB:
       raise UserError(_what_fits(dataset, total, poses, mib, size, frames, skeletons_only))
@@ -121,7 +123,7 @@ def _check(dataset, size, frames, hold, skeletons_only, mib) -> None:
 
 def cut_record(record: dict, size: int | None = None, frames: int | None = None,
                hold: bool = False, skeletons_only: bool = False) -> dict:
-  """A record of a cut; arguments as of `cut`, fields as in `records.features`.
+  """A record of a cut; arguments as of `cut`, fields as in `record.features`.
 
   Raises:
     UnreadableClipError: a frame does not decode.

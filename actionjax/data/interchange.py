@@ -37,6 +37,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from actionjax import skeletons
+from actionjax.data import catalogue
 from actionjax.data.formats import plain_npz, raw_files
 from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.skeleton_arrays import Skeletons
@@ -295,7 +296,7 @@ def export(dataset, folder) -> dict:
   2D poses go out in pixels of the original image.
 
   Args:
-    dataset: a `records.ClipDataset`. folder: see `write`.
+    dataset: a `clips.dataset.ClipDataset`. folder: see `write`.
 
   Returns:
     {"clips": N, "poses": names}.
@@ -303,8 +304,8 @@ def export(dataset, folder) -> dict:
   Raises:
     UserError: its clips have no skeletons, or the folder cannot be written to.
   """
-  from actionjax.data import builders, own
-  builder = builders.of(dataset)
+  from actionjax.data import own
+  builder = catalogue.of(dataset)
   first = dataset[0]
   poses = [name for name in ("pose3d", "pose2d") if first[name].shape[2]]
   if not poses:

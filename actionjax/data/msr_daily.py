@@ -157,7 +157,7 @@ def pose(source: Source, size: tuple[int, int]) -> clip_encoding.Pose:
 # ---- records ---------------------------------------------------------------------------------
 
 def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
-  """One clip with colour video as a record (see `data/records.py`).
+  """One clip with colour video as a record (see `data/clips/record.py`).
 
   Args:
     raw: from `find`. video: store the frames. crop: of the person only; a clip without skeleton

@@ -161,7 +161,7 @@ def _remarks(title, found, total, published, without, listed) -> list[str]:
 
 
 def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
-  """One clip as a record (see `data/records.py`).
+  """One clip as a record (see `data/clips/record.py`).
 
   Args:
     raw: from `find`. video: store the frames. crop: of the persons only; a clip without

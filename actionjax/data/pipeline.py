@@ -14,10 +14,11 @@ import jax
 import numpy as np
 from absl import flags
 
-from actionjax.data import builders, own, protocols, records, workers
+from actionjax.data import catalogue, own, protocols, workers
 
 # Whoever reads batches finds here what describes them.
 from actionjax.data.clip_transform import ClipTransform as ClipTransform
+from actionjax.data.clips.dataset import ClipDataset
 from actionjax.data.graph_clips import GraphConfig as GraphConfig
 from actionjax.data.pose2d import Pose2dConfig as Pose2dConfig
 from actionjax.data.sections import CROPS as CROPS
@@ -35,11 +36,11 @@ class Clips:
   """One part of a dataset as a Grain source: `clips[i]` is (position, record or None).
 
   Attributes:
-    dataset: a `records.ClipDataset`.
+    dataset: a `clips.dataset.ClipDataset`.
     rows: int[n], the part's records.
     padding: rows of None at the end, which fill the last evaluation batch.
   """
-  dataset: records.ClipDataset
+  dataset: ClipDataset
   rows: np.ndarray
   padding: int = 0
 
@@ -60,14 +61,14 @@ def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
     UserError: the dataset is not prepared, or has no such variant, protocol or part, or no
       frames where they are asked for.
   """
-  dataset = records.open_dataset(data_dir, config.dataset, config.variant)
-  builder = builders.of(dataset)
+  dataset = catalogue.open_dataset(data_dir, config.dataset, config.variant)
+  builder = catalogue.of(dataset)
   if own.is_own(config.dataset) and config.about is not None:
-    own.check_same(config.about, dataset)
+    catalogue.check_same(config.about, dataset)
   if config.video and dataset.info["modality"] == "none":
     raise UserError(f"{config.dataset}{f'/{config.variant}' if config.variant else ''} holds "
                     "skeletons alone, but data.video asks for frames; prepare it with its videos")
-  rows = protocols.split(dataset.index, builders.protocol(builder, config.protocol), part,
+  rows = protocols.split(dataset.index, catalogue.protocol(builder, config.protocol), part,
                          validation=config.validation)
   return Clips(dataset, np.asarray(rows))
 

@@ -6,7 +6,7 @@ back to make the index, and the finished folder is renamed to its place. So what
 at that place is finished, a killed run loses at most the clips in work, and the result
 depends on nothing but the raw files. In `<data_dir>/<dataset>/<variant>/`:
 
-  1.0.0/                the finished dataset (see `data/records.py`)
+  1.0.0/                the finished dataset (see `data/clips/record.py`)
   .lock                 held while a run works here
   .staging-1.0.0-KEY/   encoded clips of an unfinished run, for the raw files of that KEY, and
                         what was said of clips that could not be read (.lost) or are worth a
@@ -25,7 +25,9 @@ import time
 
 import numpy as np
 
-from actionjax.data import builders, own, records, staging
+from actionjax.data import catalogue, own, staging
+from actionjax.data.clips import record
+from actionjax.data.clips.dataset import INDEX_FILE, INFO_FILE, ClipDataset, Index
 from actionjax.data.formats.findings import shown
 from actionjax.errors import UserError
 
@@ -53,7 +55,7 @@ def fingerprint(clips) -> str:
 
 def _key(version: str, options: dict, raw: str) -> str:
   """Names what a record depends on; staged clips of another key are of no use."""
-  text = json.dumps([records.FORMAT, version, options, raw], sort_keys=True)
+  text = json.dumps([record.FORMAT, version, options, raw], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -70,9 +72,9 @@ def _build(module, name, variant, raw, key, staged, root, facts) -> pathlib.Path
       name, variant, root, [path.stat().st_size - 4 for path in staged],
       lambda i: staging.read(staged[i]))
   frames, index = tfds_dataset.read_back(folder, shards)
-  index.save(folder / records.INDEX_FILE)
+  index.save(folder / INDEX_FILE)
   info = {
-      "format": records.FORMAT, "dataset": name, "variant": variant,
+      "format": record.FORMAT, "dataset": name, "variant": variant,
       "version": module.VERSION, "options": module.VARIANTS[variant],
       "class_names": list(module.CLASS_NAMES), "layout": module.LAYOUT,
       "modality": module.MODALITY if frames else "none", "fps": module.FPS,
@@ -81,7 +83,7 @@ def _build(module, name, variant, raw, key, staged, root, facts) -> pathlib.Path
   if isinstance(module, own.Builder):
     module.write_splits(folder, index)
     info |= {"poses": module.about.poses, "protocols": module.about.protocols, **module.info}
-  (folder / records.INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
+  (folder / INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
   return folder
 
 
@@ -135,7 +137,7 @@ def _publish(built: pathlib.Path, place: pathlib.Path) -> None:
   os.replace(built, place)
 
 
-def _counts(module, index: records.Index) -> dict:
+def _counts(module, index: Index) -> dict:
   protocols = {}
   for name, protocol in module.PROTOCOLS.items():
     protocols[name] = {part: int(mask.sum()) for part, mask in protocol(index).items()}
@@ -175,7 +177,7 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
     dataset: a module of `actionjax.data.builders`, or a user's own as `KIND:NAME` (`data/own`).
     raw_dir: folder of the raw dataset; not needed where it is generated, nor to look at
       a finished one.
-    data_dir: root of prepared datasets, None for `records.default_data_dir()`.
+    data_dir: root of prepared datasets, None for `dataset.default_data_dir()`.
     variant: one of the builder's variants; None is its first.
     workers: processes that encode; None for all cores, 1 for none but this one.
     beam: encode in an Apache Beam pipeline with these options; None without. See `data/beam.py`.
@@ -201,12 +203,12 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
   if not 0 <= max_unreadable < 1:
     raise UserError(f"--max_unreadable={max_unreadable:g} is no share in [0, 1)")
   module = (own.Builder(dataset, options=options) if own.is_own(dataset) else
-            builders.load(dataset))
-  variant = builders.variant(module, variant)
+            catalogue.load(dataset))
+  variant = catalogue.variant_name(module, variant)
   options = module.VARIANTS[variant]
   if beam is not None and raw_dir is not None:
     raw_dir = os.path.abspath(raw_dir)  # Beam's workers may be started in another folder
-  place = records.dataset_path(data_dir, dataset, variant)
+  place = catalogue.dataset_path(data_dir, dataset, variant)
   ready = _finished(place)
   clips = raw = key = None
   if raw_dir is not None or not module.NEEDS_RAW:
@@ -237,10 +239,10 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
     if clips is not None and _leftovers(place.parent, module.VERSION):
       with contextlib.suppress(UserError), _lock(place.parent):
         _sweep(place.parent, module.VERSION)
-  finished = records.ClipDataset(place)
+  finished = ClipDataset(place)
   index, skipped = finished.index, finished.info.get("skipped", ())
   summary = {"path": str(place), "done": done, "clips": len(index),
-             "frames": int(index.num_frames.sum()), **_counts(builders.of(finished), index),
+             "frames": int(index.num_frames.sum()), **_counts(catalogue.of(finished), index),
              "skipped": len(skipped), "seconds": time.monotonic() - start}
   _report_counts(summary, report)
   for what, ids in finished.info.get("notes", {}).items():
@@ -248,14 +250,14 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
   for clip, why in skipped[:10]:
     report(f"left out: {shown(clip)}: {shown(why, 1000)}")
   if len(skipped) > 10:
-    report(f"left out: {len(skipped)} clips in all, listed in {place / records.INFO_FILE}")
+    report(f"left out: {len(skipped)} clips in all, listed in {place / INFO_FILE}")
   return summary
 
 
 def _finished(place: pathlib.Path) -> dict | None:
   """The info of a whole finished dataset at a place, else None."""
   try:
-    info = records.ClipDataset(place).info
+    info = ClipDataset(place).info
     return info if "key" in info else None
   except (OSError, ValueError, KeyError):
     return None

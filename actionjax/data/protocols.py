@@ -9,7 +9,7 @@ import hashlib
 
 import numpy as np
 
-from actionjax.data.records import Index
+from actionjax.data.clips.dataset import Index
 from actionjax.errors import UserError
 
 PARTS = ("train", "fit", "validation", "test")

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data import builders, own, sampling
+from actionjax.data import catalogue, own, sampling
 from actionjax.data.graph_clips import GraphConfig
 from actionjax.data.pose2d import Pose2dConfig
 from actionjax.errors import UserError
@@ -102,7 +102,7 @@ class DataConfig:
       one can be given: all yield `pose_score`.
     threads: of the loader in each process. workers: loader processes (0: none).
     about: what is known of a user's own dataset. Recipes and checkpoints fill it in; elsewhere
-      `own.about(dataset, data_dir)` finds it.
+      `catalogue.about(dataset, data_dir)` finds it.
   """
   dataset: str
   protocol: str
@@ -135,7 +135,7 @@ class DataConfig:
   @property
   def builder(self):
     """The dataset's builder module, or what stands in for it; see `data/builders`."""
-    return builders.load(self.dataset, self.about)
+    return catalogue.load(self.dataset, self.about)
 
   @property
   def layout(self) -> skeletons.Layout | None:

@@ -19,7 +19,8 @@ import threading
 import time
 import zlib
 
-from actionjax.data import beam, builders, records, workers
+from actionjax.data import beam, catalogue, workers
+from actionjax.data.clips.record import canonical, complete
 from actionjax.errors import RawDataError, UnreadableClipError, UserError
 
 _REPORT_EVERY = 20.0  # seconds
@@ -86,20 +87,20 @@ def encode_one(name: str, options: dict, folder: pathlib.Path, unreadable: str, 
   """
   file = path(folder, raw.clip_id)
   try:
-    made = dict(builders.load(name).encode(raw, **options))
+    made = dict(catalogue.load(name).encode(raw, **options))
   except (RawDataError, UnreadableClipError) as error:
     if unreadable == "fail":
       raise type(error)(f"{error}; --unreadable=skip leaves such clips out") from None
     _put(file.with_suffix(".lost"), json.dumps([raw.clip_id, str(error)]).encode())
     return False
   words = made.pop("notes", ())
-  record = records.complete(made)
+  record = complete(made)
   if record["clip_id"] != raw.clip_id:
     raise ValueError(f"{name}: clip {raw.clip_id} was encoded as {record['clip_id']}")
   from actionjax.data import tfds_dataset  # imports TFDS, which a finished dataset needs not
   data = tfds_dataset.features().serialize_example(record)
   del made, record  # a long video's frames need not be in memory four times
-  data = records.canonical(data)
+  data = canonical(data)
   if words:  # before the clip, which is not looked at again once it is there
     _put(file.with_suffix(".note"), json.dumps([raw.clip_id, list(words)]).encode())
   _put(file, data, zlib.crc32(data).to_bytes(4, "little"))

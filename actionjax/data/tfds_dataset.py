@@ -11,13 +11,14 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.utils import shard_utils
 
-from actionjax.data import builders, records
+from actionjax.data import catalogue
+from actionjax.data.clips import dataset, record
 
 
 @functools.cache
 def features() -> tfds.features.FeaturesDict:
-  """The features of one record, `records.features()`, made once."""
-  return records.features()
+  """The features of one record, `record.features()`, made once."""
+  return record.features()
 
 
 class _ClipsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -37,11 +38,11 @@ class _ClipsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         homepage=None)
 
   def _split_generators(self, dl_manager):
-    return {records.SPLIT: self._generate_examples()}
+    return {dataset.SPLIT: self._generate_examples()}
 
   def _generate_examples(self):
     for i in range(len(self.sizes)):
-      yield i, records.parse(self.read(i))
+      yield i, record.parse(self.read(i))
 
   def _make_download_manager(self, *unused_args, **unused_kwargs):
     return types.SimpleNamespace(downloaded_size=0)  # nothing is ever downloaded
@@ -50,14 +51,14 @@ class _ClipsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     # Instead of TFDS's own, which sorts the records in memory and, beyond 1 GB, in files
     # that it needs TensorFlow for. These are in order and serialized: copying is enough.
     count = shard_utils.ShardConfig().get_number_shards(sum(self.sizes), len(self.sizes))
-    template = self._get_filename_template(split_name=records.SPLIT)
+    template = self._get_filename_template(split_name=dataset.SPLIT)
     first, lengths = 0, []
     for shard, end in enumerate(shard_utils.get_shard_boundaries(len(self.sizes), count)):
       path = template.sharded_filepath(shard_index=shard, num_shards=count)
       _write_shard(os.fspath(path), map(self.read, range(first, end)), self.compression)
       lengths.append(end - first)
       first = end
-    split = tfds.core.SplitInfo(name=records.SPLIT, shard_lengths=lengths,
+    split = tfds.core.SplitInfo(name=dataset.SPLIT, shard_lengths=lengths,
                                 num_bytes=sum(self.sizes), filename_template=template)
     self.info.set_splits(tfds.core.splits.SplitDict([split]))
 
@@ -68,7 +69,7 @@ def builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
   Raises:
     UserError: an unknown dataset.
   """
-  module = builders.load(name)
+  module = catalogue.load(name)
   kind = name.partition(":")[0]  # of a user's dataset, whose own name is a variant's
   configs = [tfds.core.BuilderConfig(name=variant) for variant in module.VARIANTS]
   # Not registered with TFDS: the same dataset may be asked for twice in a process.
@@ -113,13 +114,13 @@ def write(name: str, variant: str, root, sizes: list[int], read,
   builder.sizes, builder.read, builder.compression = sizes, read, compression
   with contextlib.redirect_stdout(io.StringIO()):  # it talks of downloads
     builder.download_and_prepare(file_format="array_record")
-  split = builder.info.splits[records.SPLIT]
+  split = builder.info.splits[dataset.SPLIT]
   shards = [{"file": pathlib.Path(file).name, "clips": length, "bytes": os.stat(file).st_size}
             for file, length in zip(split.filepaths, split.shard_lengths)]
   return pathlib.Path(builder.data_dir), shards
 
 
-def read_back(folder: pathlib.Path, shards: list[dict]) -> tuple[bool, records.Index]:
+def read_back(folder: pathlib.Path, shards: list[dict]) -> tuple[bool, dataset.Index]:
   """Reads every record as it was written.
 
   Returns:
@@ -140,10 +141,10 @@ def read_back(folder: pathlib.Path, shards: list[dict]) -> tuple[bool, records.I
                       f"{shard['clips']}")
       for i in range(shard["clips"]):
         # One at a time: a record of an hour of video is a hundred megabytes.
-        record = records.parse(reader.read([i])[0])
-        frames = frames or bool(record["frames"])
-        yield {name: record[name] for name in records.Index.__dataclass_fields__}
+        clip = record.parse(reader.read([i])[0])
+        frames = frames or bool(clip["frames"])
+        yield {name: clip[name] for name in dataset.Index.__dataclass_fields__}
       reader.close()
 
-  index = records.Index.of(rows())
+  index = dataset.Index.of(rows())
   return frames, index

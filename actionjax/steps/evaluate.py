@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from actionjax import configuration, models
-from actionjax.data import own, pipeline
+from actionjax.data import catalogue, own, pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.evaluators import scores as files
@@ -113,7 +113,7 @@ def data_of(config: Config, description: dict, model, context: Context) -> pipel
   if config.dataset is None and config.variant is None:
     return data
   trained, name = data.builder, config.dataset or data.dataset
-  about = own.about(name, context.data_dir) if own.is_own(name) else None
+  about = catalogue.about(name, context.data_dir) if own.is_own(name) else None
   data = dataclasses.replace(data, dataset=name, variant=config.variant, about=about)
   same = [(f"class {label}", *names) for label, names in enumerate(itertools.zip_longest(
       description["class_names"], data.builder.CLASS_NAMES))]

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from actionjax.data import builders, preparation
+from actionjax.data import catalogue, preparation
 from actionjax.steps.context import Context
 from actionjax.steps.train import parse_data
 
@@ -29,7 +29,7 @@ class Config:
 def parse(config: Config, path: str):
   """The data section's dataset; raises UserError where there is no such one."""
   data = parse_data(config.data, f"{path}.data")
-  builders.load(data.dataset)
+  catalogue.load(data.dataset)
   return data
 
 

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import scipy.io
 
-from actionjax.data import boxes, interchange, ntu_skeletons, records, skeleton_arrays, videos
+from actionjax.data import boxes, interchange, ntu_skeletons, skeleton_arrays, videos
 from actionjax.data.builders import nucla, utd_mhad
+from actionjax.data.clips.record import complete
 from actionjax.data.formats import archives, images, plain_npz, plain_pickle, raw_files
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import Findings
@@ -58,7 +59,7 @@ def _check_record(record: dict) -> None:
   """What `prepare` would store: complete, finite, missing joints at 0."""
   made = dict(record)
   made.pop("notes", None)
-  made = records.complete(made)
+  made = complete(made)
   for name in ("pose3d", "pose2d"):
     if made[name].size:
       assert np.isfinite(made[name]).all(), f"{name} is not finite"

@@ -258,7 +258,7 @@ def _pose(raw: RawClip) -> clip_encoding.Pose | None:
 
 
 def encode(raw: RawClip, *, video: bool, crop: bool, pickled: bool) -> dict:
-  """One clip as a record (see `data/records.py`).
+  """One clip as a record (see `data/clips/record.py`).
 
   Args:
     raw: from `find`. video: store the frames. crop: of the person only. pickled: unused here.

@@ -222,7 +222,7 @@ def _pose(raw: RawClip) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
-  """One clip as a record (see `data/records.py`).
+  """One clip as a record (see `data/clips/record.py`).
 
   Args:
     raw: from `find`. video: store the frames. crop: of the person only; a clip in which

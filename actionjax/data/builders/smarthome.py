@@ -217,7 +217,7 @@ def _nobody(frames: int) -> clip_encoding.Pose:
 
 
 def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
-  """One clip as a record (see `data/records.py`).
+  """One clip as a record (see `data/clips/record.py`).
 
   Args:
     raw: from `find`. video: store the frames. crop: of the person only.

@@ -198,7 +198,7 @@ def _pose(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
-  """One clip as a record (see `data/records.py`).
+  """One clip as a record (see `data/clips/record.py`).
 
   Args:
     raw: from `find`. video: store the depth frames. crop: of the person only.

@@ -69,7 +69,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
 
 
 def encode(raw: utd_mhad.RawClip, *, video: bool, crop: bool) -> dict:
-  """One clip as a record (see `data/records.py`).
+  """One clip as a record (see `data/clips/record.py`).
 
   Args:
     raw: from `find`. video: store the frames. crop: of the person only; a clip without skeleton

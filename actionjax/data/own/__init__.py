@@ -16,7 +16,6 @@ Each kind is a module of this package:
 """
 import dataclasses
 import importlib
-import json
 import re
 from typing import Any
 
@@ -131,7 +130,7 @@ class Builder:
 
   @classmethod
   def of(cls, dataset) -> "Builder":
-    """Of an opened `records.ClipDataset`, protocols included."""
+    """Of an opened `dataset.ClipDataset`, protocols included."""
     builder = cls(dataset.info["dataset"], about_of(dataset.info))
     with np.load(dataset.path / SPLITS_FILE, allow_pickle=False) as file:
       builder._codes = dict(zip(dataset.index.clip_id.tolist(), file["codes"].T))
@@ -156,7 +155,7 @@ class Builder:
   def _known(self) -> About:
     if self.about is None:
       raise UserError(f"nothing is known of {self.name} without its prepared folder; "
-                      "own.about(name, data_dir) reads it")
+                      "catalogue.about(name, data_dir) reads it")
     return self.about
 
   @property
@@ -205,75 +204,7 @@ def about_of(info: dict) -> About:
                tuple(info["poses"]), tuple(info["protocols"]))
 
 
-def about(name: str, data_dir: str | None = None) -> About:
-  """What is known of a prepared dataset by name. Raises UserError if it is not prepared."""
-  from actionjax.data import records
-  path = records.dataset_path(data_dir, name) / records.INFO_FILE
-  try:
-    return about_of(json.loads(path.read_text()))
-  except (OSError, ValueError, KeyError):
-    raise UserError(not_prepared(name, data_dir)) from None
-
-
 def command(name: str) -> str:
   """The command that prepares a user's dataset."""
   kind, own_name = parse(name)
   return f"python -m actionjax.prepare --dataset={kind} --name={own_name} --raw_dir=FOLDER"
-
-
-def resolve(section, data_dir: str | None):
-  """A config's data section, `about` filled in where it names a user's dataset.
-
-  Args:
-    section: keyword arguments of `pipeline.DataConfig`, or None.
-    data_dir: root of prepared datasets, None for the default.
-
-  Raises:
-    UserError: the dataset is not prepared there.
-  """
-  name = (section or {}).get("dataset")
-  if not isinstance(name, str) or not is_own(name) or section.get("about"):
-    return section
-  return {**section, "about": dataclasses.asdict(about(name, data_dir))}
-
-
-def resolve_all(settings: dict) -> dict:
-  """A config as plain dicts, `about` filled in for every data section of it and of its steps."""
-  data_dir = settings.get("data_dir")
-
-  def walk(section: dict) -> dict:
-    changed = dict(section)
-    if isinstance(section.get("data"), dict):
-      changed["data"] = resolve(section["data"], data_dir)
-    if isinstance(section.get("steps"), tuple):
-      changed["steps"] = tuple(walk(step) if isinstance(step, dict) else step
-                               for step in section["steps"])
-    return changed
-
-  return walk(settings)
-
-
-def not_prepared(name: str, data_dir) -> str:
-  """The message for a dataset that is not there, with those that are."""
-  from actionjax.data import records
-  place = records.dataset_path(data_dir, name)
-  there = sorted(f"{kind}:{path.parent.parent.name}" for kind in KINDS
-                 for path in place.parents[2].glob(f"{kind}/*/*/{records.INFO_FILE}"))
-  known = f"; prepared there: {', '.join(there)}" if there else ""
-  flag = f" --data_dir={place.parents[2]}" if data_dir else ""
-  return f"{name} is not prepared in {place}; run: {command(name)}{flag}{known}"
-
-
-def check_same(about: About | None, dataset) -> None:
-  """Raises UserError where a dataset was prepared anew since a config or a model was made."""
-  now = about_of(dataset.info)
-  for field in ("class_names", "layout"):
-    before, after = getattr(about, field, None), getattr(now, field)
-    if before != after:
-      raise UserError(f"{dataset.info['dataset']} in {dataset.path} was prepared anew with another "
-                      f"{field} ({_short(after)}) than is expected here ({_short(before)}); train "
-                      "anew, or prepare it under another --name")
-
-
-def _short(value) -> str:
-  return shown(value if isinstance(value, str) else ", ".join(value or ("nothing",)), 80)

@@ -1,0 +1,154 @@
+"""Looking a dataset up by name: its builder, its folder, and what is known of a user's own."""
+import dataclasses
+import importlib
+import json
+import pathlib
+
+from actionjax.data import builders, own
+from actionjax.data.clips.dataset import INFO_FILE, ClipDataset, default_data_dir
+from actionjax.data.formats.findings import shown
+from actionjax.errors import UserError
+
+
+def dataset_path(data_dir, name: str, variant: str | None = None) -> pathlib.Path:
+  """The folder of a prepared dataset: `<data_dir>/<name>/<variant>/<version>`.
+
+  Raises:
+    UserError: an unknown dataset or variant, with the known ones.
+  """
+  builder = load(name)
+  root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+  # A user's dataset is `KIND:NAME`, with its name in the place of a variant.
+  return root / name.partition(":")[0] / variant_name(builder, variant) / builder.VERSION
+
+
+def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset:
+  """Opens a dataset that `python -m actionjax.prepare` has finished.
+
+  Args:
+    data_dir: root of prepared datasets, or None for `default_data_dir()`.
+    name: the dataset, a module of `actionjax.data.builders`, or a user's own (`data/own`).
+    variant: one of the builder's variants; None is its first.
+
+  Raises:
+    UserError: not prepared (names the folder and the command that prepares it), or
+      damaged since.
+  """
+  path = dataset_path(data_dir, name, variant)
+  if not (path / INFO_FILE).exists():
+    if own.is_own(name):
+      raise UserError(not_prepared(name, data_dir))
+    raw = " --raw_dir=FOLDER_OF_THE_RAW_FILES" if load(name).NEEDS_RAW else ""
+    place = f" --data_dir={path.parents[2]}" if data_dir else ""
+    chosen = f" --variant={variant}" if variant else ""
+    raise UserError(f"{name} is not prepared in {path}; run: "
+                    f"python -m actionjax.prepare --dataset={name}{raw}{place}{chosen}")
+  return ClipDataset(path)
+
+
+def load(name: str, about=None):
+  """The builder module of a dataset, or for a user's own (`folder:mine`) what stands in for it.
+
+  Args:
+    name: of the dataset.
+    about: `own.About` of a user's dataset, where that is known already.
+
+  Raises:
+    UserError: an unknown dataset; lists the known ones.
+  """
+  if own.is_own(name):
+    return own.Builder(name, about)
+  if name not in builders.names():
+    raise UserError(f"unknown dataset {name!r}; known: {', '.join(builders.names())}, and your "
+                    f"own: {', '.join(own.KINDS)}")
+  return importlib.import_module(f"{builders.__name__}.{name}")
+
+
+def of(dataset):
+  """The builder of an opened `ClipDataset`; a user's knows its protocols from there."""
+  name = dataset.info["dataset"]
+  return own.Builder.of(dataset) if own.is_own(name) else load(name)
+
+
+def variant_name(builder, name: str | None) -> str:
+  """A variant's name, None standing for the first. Raises UserError with the known ones."""
+  if name is None:
+    return next(iter(builder.VARIANTS))
+  if name not in builder.VARIANTS:
+    raise UserError(f"unknown variant {name!r} of {builder.__name__.rpartition('.')[2]}; "
+                    f"known: {', '.join(builder.VARIANTS)}")
+  return name
+
+
+def protocol(builder, name: str):
+  """A protocol of a builder by name. Raises UserError with the known ones."""
+  if name not in builder.PROTOCOLS:
+    raise UserError(f"unknown protocol {name!r} of {builder.__name__.rpartition('.')[2]}; "
+                    f"known: {', '.join(builder.PROTOCOLS)}")
+  return builder.PROTOCOLS[name]
+
+
+def about(name: str, data_dir: str | None = None) -> own.About:
+  """What is known of a prepared dataset by name. Raises UserError if it is not prepared."""
+  path = dataset_path(data_dir, name) / INFO_FILE
+  try:
+    return own.about_of(json.loads(path.read_text()))
+  except (OSError, ValueError, KeyError):
+    raise UserError(not_prepared(name, data_dir)) from None
+
+
+def resolve(section, data_dir: str | None):
+  """A config's data section, `about` filled in where it names a user's dataset.
+
+  Args:
+    section: keyword arguments of `pipeline.DataConfig`, or None.
+    data_dir: root of prepared datasets, None for the default.
+
+  Raises:
+    UserError: the dataset is not prepared there.
+  """
+  name = (section or {}).get("dataset")
+  if not isinstance(name, str) or not own.is_own(name) or section.get("about"):
+    return section
+  return {**section, "about": dataclasses.asdict(about(name, data_dir))}
+
+
+def resolve_all(settings: dict) -> dict:
+  """A config as plain dicts, `about` filled in for every data section of it and of its steps."""
+  data_dir = settings.get("data_dir")
+
+  def walk(section: dict) -> dict:
+    changed = dict(section)
+    if isinstance(section.get("data"), dict):
+      changed["data"] = resolve(section["data"], data_dir)
+    if isinstance(section.get("steps"), tuple):
+      changed["steps"] = tuple(walk(step) if isinstance(step, dict) else step
+                               for step in section["steps"])
+    return changed
+
+  return walk(settings)
+
+
+def not_prepared(name: str, data_dir) -> str:
+  """The message for a dataset that is not there, with those that are."""
+  place = dataset_path(data_dir, name)
+  there = sorted(f"{kind}:{path.parent.parent.name}" for kind in own.KINDS
+                 for path in place.parents[2].glob(f"{kind}/*/*/{INFO_FILE}"))
+  known = f"; prepared there: {', '.join(there)}" if there else ""
+  flag = f" --data_dir={place.parents[2]}" if data_dir else ""
+  return f"{name} is not prepared in {place}; run: {own.command(name)}{flag}{known}"
+
+
+def check_same(about: own.About | None, dataset) -> None:
+  """Raises UserError where a dataset was prepared anew since a config or a model was made."""
+  now = own.about_of(dataset.info)
+  for field in ("class_names", "layout"):
+    before, after = getattr(about, field, None), getattr(now, field)
+    if before != after:
+      raise UserError(f"{dataset.info['dataset']} in {dataset.path} was prepared anew with another "
+                      f"{field} ({_short(after)}) than is expected here ({_short(before)}); train "
+                      "anew, or prepare it under another --name")
+
+
+def _short(value) -> str:
+  return shown(value if isinstance(value, str) else ", ".join(value or ("nothing",)), 80)
