@@ -400,7 +400,7 @@ PARSERS = {
     "json": Parser(f"{_CLIP}.json", _json_seeds, _read_json, (nucla,), _JSON_TOKENS),
     "text": Parser("frame_1_tc_1_skeletons.txt", _text_seeds, _read_text, (nucla,),
                    (b"\n", b",", b"0\n", b"1e999", b"\xff", b"\x00")),
-    "image": Parser("frame_1_tc_1_rgb.jpg", _image_seeds, _read_image, (records, nucla),
+    "image": Parser("frame_1_tc_1_rgb.jpg", _image_seeds, _read_image, (images, nucla),
                     (b"\xff\xd8", b"\xff\xd9", b"\xff\xc0", b"\xff\xc2", b"\xff\xda", b"IHDR",
                      b"IDAT", b"\xff\xff\xff\xff", b"II*\0", b"MM\0*", b"GIF89a", b"RIFF")),
     "csv": Parser("clips.csv", _csv_seeds, _read_csv, (listing, columns, folder, raw_files),
@@ -421,7 +421,7 @@ PARSERS = {
                      set_up=_interchange_rest),
     "zip": Parser("clips.zip", _zip_seeds, _read_zip, (archives, nucla), _ZIP_TOKENS, repair_zip),
     # FFmpeg may use large frames: up to `videos.MOST_PIXELS`, some of them at once.
-    "video": Parser("a.mp4", _video_seeds, _read_video, (videos, boxes, records),
+    "video": Parser("a.mp4", _video_seeds, _read_video, (videos, boxes, images),
                     (b"moov", b"mdat", b"trak", b"\0\0\1\xb3", b"\0\0\0\1\x67", b"RIFF", b"movi",
                      b"\x1a\x45\xdf\xa3", b"#EXTM3U\n", b"ffconcat version 1.0\nfile /etc/passwd\n",
                      b"\0\0\0\0", b"\xff\xff\xff\xff"), megabytes=3072, seconds=20),
