@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from actionjax import models, skeletons
-from actionjax.data import pipeline, skeleton_arrays
+from actionjax.data.clips import skeleton_arrays
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.ops import compilation

@@ -5,11 +5,12 @@
 
 Run again after an interruption, it goes on where it stopped. --validate reads a dataset of one's
 own without preparing it and lists every fault; --export writes a prepared dataset's skeletons in
-the interchange format (`actionjax/data/interchange.py`)."""
+the interchange format (`actionjax/data/own/interchange_files.py`)."""
 from absl import flags
 
 from actionjax import cli
 from actionjax.data import catalogue
+from actionjax.data.preparing import export
 from actionjax.errors import UserError
 
 _DATASET = flags.DEFINE_string(
@@ -24,7 +25,7 @@ _VARIANT = flags.DEFINE_string("variant", None, "A variant of the dataset (defau
 _WORKERS = flags.DEFINE_integer("workers", None, "Encoding processes (default: one per core).",
                                 lower_bound=1)
 _BEAM = flags.DEFINE_bool("beam", False, "Encode in an Apache Beam pipeline; see "
-                          "actionjax/data/beam.py.")
+                          "actionjax/data/preparing/beam.py.")
 _BEAM_OPTIONS = flags.DEFINE_string("beam_options", "", "Of the pipeline, such as "
                                     "'--runner=FlinkRunner --flink_master=HOST:8081' (default: "
                                     "processes of this machine).")
@@ -58,7 +59,8 @@ _EXPORT = flags.DEFINE_string("export", None, "Write the prepared dataset's skel
 def main() -> None:
   """Prepares the dataset that the flags name, or validates or exports it."""
   cli.quiet_libraries()
-  from actionjax.data import builders, own, preparation
+  from actionjax.data import builders, own
+  from actionjax.data.preparing import preparation
   dataset = _DATASET.value
   if not dataset:
     raise UserError(f"--dataset is missing; known: {', '.join(builders.names())}, and your own: "
@@ -108,7 +110,7 @@ def _validate(kind: str, options: dict) -> None:
     raise UserError("--raw_dir is missing: it names what to validate")
   from tqdm import tqdm
 
-  from actionjax.data import validation
+  from actionjax.data.own import validation
   with tqdm(desc="reading", unit="clip", leave=False, disable=None) as bar:
     found = validation.validate(kind.partition(":")[0], _RAW_DIR.value, options, _WORKERS.value,
                                 bar.update)
@@ -130,9 +132,8 @@ def _validate(kind: str, options: dict) -> None:
 
 def _export(dataset: str) -> None:
   """Writes the interchange format."""
-  from actionjax.data import interchange
   opened = catalogue.open_dataset(_DATA_DIR.value, dataset, _VARIANT.value)
-  summary = interchange.export(opened, _EXPORT.value)
+  summary = export.export(opened, _EXPORT.value)
   print(f"{summary['clips']} clips with {' and '.join(summary['poses'])} in {_EXPORT.value}")
 
 

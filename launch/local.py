@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from actionjax.data.workers import die_with_parent
+from actionjax.workers import die_with_parent
 
 GRACE = 10.0  # seconds between asking the others to end and ending them
 

@@ -173,7 +173,7 @@ def pack_checkout(folder: pathlib.Path) -> dict:
 
 def pack_data(folder: pathlib.Path, dataset, arguments) -> dict:
   """Cuts the dataset into the folder; returns {"dataset", "variant", "version", "cut"}."""
-  from actionjax.data import cutting
+  from actionjax.data.preparing import cutting
   made = cutting.cut(dataset, folder, size=arguments.size, frames=arguments.frames,
                      hold=arguments.hold, skeletons_only=arguments.skeletons_only,
                      mib=arguments.mib)

@@ -32,7 +32,7 @@ def real_data() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def tiny_data_dir(tmp_path_factory) -> str:
   """A data_dir with the generated dataset's `tiny` variant."""
-  from actionjax.data import preparation
+  from actionjax.data.preparing import preparation
   directory = tmp_path_factory.mktemp("data")
   preparation.prepare("synthetic_actions", data_dir=str(directory), variant="tiny", workers=2)
   return str(directory)

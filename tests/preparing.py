@@ -1,6 +1,7 @@
 """What tests of builders have in common: one clip encoded, or a folder prepared."""
-from actionjax.data import catalogue, preparation
+from actionjax.data import catalogue
 from actionjax.data.clips import record
+from actionjax.data.preparing import preparation
 
 
 def encode(builder, folder, variant: str | None = None, clip: int = 0) -> dict:

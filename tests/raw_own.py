@@ -83,7 +83,7 @@ def quiet(line: str) -> None:
 
 def prepare(dataset: str, raw, data, report=quiet, **kwargs) -> dict:
   """Prepares a dataset in this process."""
-  from actionjax.data import preparation
+  from actionjax.data.preparing import preparation
   return preparation.prepare(dataset, raw and str(raw), str(data), workers=1, report=report,
                              **kwargs)
 

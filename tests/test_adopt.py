@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 import actionjax
 from actionjax import recipe, skeletons
-from actionjax.data import catalogue, pose2d
+from actionjax.data import catalogue
+from actionjax.data.loading import pose2d
 from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout, torch_posec3d
 from actionjax.models import posec3d, resnet3d

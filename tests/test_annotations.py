@@ -15,11 +15,12 @@ import pytest
 from hypothesis import strategies as st
 
 from actionjax import skeletons
-from actionjax.data import catalogue, own, protocols, validation
+from actionjax.data import catalogue, own
+from actionjax.data.clips import protocols
 from actionjax.data.clips.record import complete
 from actionjax.data.formats import plain_pickle
 from actionjax.data.formats.findings import Findings
-from actionjax.data.own import annotations
+from actionjax.data.own import annotations, validation
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own
 
@@ -474,7 +475,7 @@ def test_layouts_are_guessed_or_asked_for(tmp_path):
   with pytest.raises(UserError, match="17 joints of 3 coordinates"):
     survey(raw_own.dump(tmp_path / "b.pkl", raw_own.annotations(4, width=3)))
   for (joints, width), name in __import__(
-      "actionjax.data.skeleton_arrays", fromlist=["x"]).GUESSES.items():
+      "actionjax.data.clips.skeleton_arrays", fromlist=["x"]).GUESSES.items():
     assert skeletons.layout(name).num_joints == joints and width in (2, 3)
 
 

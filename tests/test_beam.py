@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from actionjax.data import beam, preparation, staging
 from actionjax.data.builders import synthetic_actions
+from actionjax.data.preparing import beam, preparation, staging
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own
 from tests.test_prepare import digests, quiet, run_command

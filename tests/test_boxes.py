@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from actionjax.data import boxes
+from actionjax.data.clips import boxes
 
 
 def window(width, height, stored_width, stored_height):

@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from actionjax import configuration, recipe
-from actionjax.data import pipeline
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.steps import adopt, train
 from tests import raw_own

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from actionjax import configuration
-from actionjax.data import catalogue, cutting, pipeline, preparation
-from actionjax.data.clip_transform import ClipTransform
+from actionjax.data import catalogue
 from actionjax.data.clips.dataset import INFO_FILE
 from actionjax.data.formats import images
+from actionjax.data.loading import pipeline
+from actionjax.data.loading.clip_transform import ClipTransform
+from actionjax.data.preparing import cutting, preparation
 from actionjax.errors import UserError
 from actionjax.steps import train
 from tests import raw_utd

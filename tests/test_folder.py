@@ -18,10 +18,13 @@ import pytest
 from hypothesis import strategies as st
 
 from actionjax import configuration, recipe
-from actionjax.data import boxes, catalogue, own, pipeline, preparation, validation, videos
+from actionjax.data import catalogue, own
+from actionjax.data.clips import boxes, videos
 from actionjax.data.formats.findings import Findings
 from actionjax.data.formats.images import decode_frame, encode_jpeg
-from actionjax.data.own import columns, folder, listing
+from actionjax.data.loading import pipeline
+from actionjax.data.own import columns, folder, listing, validation
+from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actionjax.data import boxes, pipeline, sampling, transforms
 from actionjax.data.builders import synthetic_actions
+from actionjax.data.clips import boxes
+from actionjax.data.loading import pipeline, sampling, transforms
 
 VIDEO = pipeline.VideoConfig(num_frames=8, size=(224, 224))  # the rest are defaults
 CONFIG = pipeline.DataConfig(dataset="synthetic_actions", protocol="cross_subject", flip=0.5,

@@ -39,4 +39,5 @@ def test_module_imports(name, own_flags):
 
 
 def test_the_list_is_not_empty():
-  assert {"actionjax.recipe", "actionjax.models.vpn", "actionjax.data.pipeline"} <= set(MODULES)
+  assert {"actionjax.recipe", "actionjax.models.vpn",
+          "actionjax.data.loading.pipeline"} <= set(MODULES)

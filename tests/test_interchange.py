@@ -10,19 +10,22 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from actionjax.data import catalogue, interchange, protocols, validation
+from actionjax.data import catalogue
+from actionjax.data.clips import protocols
 from actionjax.data.clips.record import complete
+from actionjax.data.clips.skeleton_arrays import Skeletons
 from actionjax.data.formats import plain_npz
 from actionjax.data.formats.findings import Findings
 from actionjax.data.own import interchange as kind
-from actionjax.data.skeleton_arrays import Skeletons
+from actionjax.data.own import interchange_files, validation
+from actionjax.data.preparing import export
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own, raw_utd
 
 JOINTS = 20
 
 
-def made_clips(count: int = 6, seed: int = 0) -> list[interchange.Clip]:
+def made_clips(count: int = 6, seed: int = 0) -> list[interchange_files.Clip]:
   """Clips of 0, 1 or 2 persons and 3, 4, ... frames; a tenth of the joints missing."""
   rng = np.random.default_rng(seed)
   clips = []
@@ -33,7 +36,7 @@ def made_clips(count: int = 6, seed: int = 0) -> list[interchange.Clip]:
       score[:, 0, 0] = 1
     score = score.astype(np.float32)
     there = score[..., None] > 0
-    clips.append(interchange.Clip(
+    clips.append(interchange_files.Clip(
         f"c{i:02d}", i % 2,
         Skeletons(np.where(there, rng.normal(size=(*shape, 3)), 0).astype(np.float32),
                   np.where(there, rng.uniform(1, 99, (*shape, 2)), 0).astype(np.float32), score,
@@ -42,18 +45,18 @@ def made_clips(count: int = 6, seed: int = 0) -> list[interchange.Clip]:
   return clips
 
 
-HEADER = interchange.Header(("clap", "wave ä"), "kinect_v1_20", ("xsub", "own"))
+HEADER = interchange_files.Header(("clap", "wave ä"), "kinect_v1_20", ("xsub", "own"))
 SPLITS = np.array([[1, 1, 1, 3, 3, 0], [1, 2, 3, 1, 1, 3]], np.uint8)
 
 
 def write(folder, clips=None, header=HEADER, splits=SPLITS) -> pathlib.Path:
-  interchange.write(folder, header, made_clips() if clips is None else clips, splits)
+  interchange_files.write(folder, header, made_clips() if clips is None else clips, splits)
   return pathlib.Path(folder)
 
 
 def read(folder, **kwargs):
   findings = Findings()
-  return interchange.Reader(folder, findings, **kwargs), findings
+  return interchange_files.Reader(folder, findings, **kwargs), findings
 
 
 def test_round_trip_is_exact_and_files_are_the_same_bytes(tmp_path):
@@ -135,23 +138,23 @@ def test_export_and_prepare_go_round(tmp_path):
   write(tmp_path / "a")
   raw_own.prepare("interchange:mine", tmp_path / "a", tmp_path / "data")
   first = catalogue.open_dataset(str(tmp_path / "data"), "interchange:mine")
-  interchange.export(first, tmp_path / "b")
+  export.export(first, tmp_path / "b")
   raw_own.prepare("interchange:again", tmp_path / "b", tmp_path / "data")
   second = catalogue.open_dataset(str(tmp_path / "data"), "interchange:again")
-  interchange.export(second, tmp_path / "c")
+  export.export(second, tmp_path / "c")
   assert digests(tmp_path / "b") == digests(tmp_path / "c")
   for i in range(len(first)):
     for name, value in first[i].items():
       np.testing.assert_array_equal(second[i][name], value)
   with pytest.raises(UserError, match="holds a dataset already; choose another folder"):
-    interchange.export(first, tmp_path / "b")
+    export.export(first, tmp_path / "b")
 
 
 def test_a_published_dataset_is_exported_with_its_protocols(tmp_path):
   raw = raw_utd.write(tmp_path / "raw", [(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1)])
   raw_own.prepare("utd_mhad", raw, tmp_path / "data")
   prepared = catalogue.open_dataset(str(tmp_path / "data"), "utd_mhad")
-  assert interchange.export(prepared, tmp_path / "out") == {
+  assert export.export(prepared, tmp_path / "out") == {
       "clips": 4, "poses": ["pose3d", "pose2d"]}
   reader, findings = read(tmp_path / "out")
   assert not findings.all and reader.header.protocols == ("cross_subject",)
@@ -285,7 +288,7 @@ def test_folders_that_cannot_be_written_or_read(tmp_path):
 
 def test_a_failed_export_leaves_nothing(tmp_path):
   clips = made_clips()
-  wrong = interchange.Clip("x", 0, Skeletons(pose2d=clips[1].skeletons.pose2d,
+  wrong = interchange_files.Clip("x", 0, Skeletons(pose2d=clips[1].skeletons.pose2d,
                                              score=clips[1].skeletons.score))
   with pytest.raises(ValueError, match="clip x"):
     write(tmp_path / "a", [clips[1], wrong])

@@ -9,10 +9,11 @@ import pytest
 import scipy.io
 
 from actionjax import skeletons
-from actionjax.data import image_frames, preparation, protocols
 from actionjax.data.builders import jhmdb
+from actionjax.data.clips import image_frames, protocols
 from actionjax.data.formats import images, plain_pickle
 from actionjax.data.formats.archives import Source
+from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError, UserError
 from tests import preparing, raw_jhmdb
 
@@ -217,7 +218,7 @@ def test_images_tell_what_a_video_tells(tmp_path):
   asked = []
 
   def place(width, height):
-    from actionjax.data import boxes
+    from actionjax.data.clips import boxes
     asked.append((width, height))
     return boxes.StoredWindow(10, 20, 110, 70, 50, 25)
 

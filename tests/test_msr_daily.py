@@ -5,11 +5,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from actionjax.data import preparation, protocols
 from actionjax.data.builders import msr_daily_activity3d as colour
 from actionjax.data.builders import msr_daily_activity3d_depth as depth
+from actionjax.data.clips import protocols
 from actionjax.data.clips.dataset import Index
 from actionjax.data.formats import images
+from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError
 from tests import preparing, raw_msr
 

@@ -5,10 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from actionjax.data import boxes, preparation
 from actionjax.data.builders import ntu60, ntu120
+from actionjax.data.clips import boxes
 from actionjax.data.clips.dataset import Index
 from actionjax.data.formats.images import decode_frame
+from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError
 from tests import preparing, raw_ntu
 from tests.raw_ntu import CLIP, encode, write_skeleton

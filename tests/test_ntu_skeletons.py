@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from actionjax.data import ntu, ntu_skeletons
+from actionjax.data.builders import _ntu, _ntu_skeletons
 from actionjax.data.formats import archives
 from actionjax.errors import RawDataError
 from tests import raw_ntu
@@ -16,16 +16,16 @@ from tests.raw_ntu import CLIP, NOBODY, encode, write_skeleton
 
 def persons(num_frames, bodies, tmp_path):
   path = write_skeleton(tmp_path, raw_ntu.text(num_frames, bodies))
-  return ntu_skeletons.read(archives.Source(None, str(path), 1))
+  return _ntu_skeletons.read(archives.Source(None, str(path), 1))
 
 
 def test_motion_is_the_sum_of_variances():
   rows = raw_ntu.body(30, 5, sway=1.0)
   expected = sum(rows[..., axis].reshape(-1).var() for axis in range(3))
-  assert ntu_skeletons.motion(rows[..., [0, 1, 2, 5, 6]]) == pytest.approx(expected, rel=1e-12)
+  assert _ntu_skeletons.motion(rows[..., [0, 1, 2, 5, 6]]) == pytest.approx(expected, rel=1e-12)
   rows[3:9, 4, :3] = 0  # lost joints do not count
   kept = np.delete(rows[..., :3].reshape(-1, 3), [25 * t + 4 for t in range(3, 9)], axis=0)
-  assert ntu_skeletons.motion(rows[..., [0, 1, 2, 5, 6]]) == pytest.approx(
+  assert _ntu_skeletons.motion(rows[..., [0, 1, 2, 5, 6]]) == pytest.approx(
       sum(kept[:, axis].var() for axis in range(3)), rel=1e-12)
 
 
@@ -67,7 +67,7 @@ def test_short_and_flat_bodies_are_noise_unless_alone(tmp_path):
 def test_two_bodies_of_one_number_in_a_frame_stay_two(tmp_path):
   text = raw_ntu.text(15, {"5": (0, raw_ntu.body(15, 1)), "6": (0, raw_ntu.body(15, 2, sway=1.0))})
   path = write_skeleton(tmp_path, text.replace("\r\n6 0 1", "\r\n5 0 1"))
-  skeleton = ntu_skeletons.read(archives.Source(None, str(path), 1))
+  skeleton = _ntu_skeletons.read(archives.Source(None, str(path), 1))
   np.testing.assert_array_equal(skeleton.pose3d[0], raw_ntu.body(15, 2, sway=1.0)[..., :3])
   np.testing.assert_array_equal(skeleton.pose3d[1], raw_ntu.body(15, 1)[..., :3])
 
@@ -83,7 +83,7 @@ def test_lost_joints_have_score_zero(tmp_path):
   for written, found in (("nan", "NaN"), ("inf", "1.#INF")):
     for variant in (text, text.replace(written, found)):
       path = write_skeleton(tmp_path, variant)
-      skeleton = ntu_skeletons.read(archives.Source(None, str(path), 1))
+      skeleton = _ntu_skeletons.read(archives.Source(None, str(path), 1))
       lost = np.zeros((6, 25), bool)
       lost[range(5), [3, 4, 5, 6, 7]] = True
       np.testing.assert_array_equal(skeleton.score[0], ~lost)
@@ -140,14 +140,14 @@ def test_malformed_skeletons_are_errors_that_name_file_and_line(tmp_path, text, 
 def test_no_frames_and_too_many(tmp_path, text, message):
   path = write_skeleton(tmp_path, text)
   with pytest.raises(RawDataError, match=message):
-    ntu_skeletons.read(archives.Source(None, str(path), 1))
+    _ntu_skeletons.read(archives.Source(None, str(path), 1))
 
 
 def test_nobody_at_all_is_an_error_where_it_is_encoded(tmp_path):
   path = write_skeleton(tmp_path, NOBODY)
-  clip = ntu.RawClip(CLIP, 3, 2, 8, 1, 7, archives.Source(None, str(path), 12), None)
+  clip = _ntu.RawClip(CLIP, 3, 2, 8, 1, 7, archives.Source(None, str(path), 12), None)
   with pytest.raises(RawDataError, match="has no usable joint in any of its 3 frames"):
-    ntu.encode(clip, video=False, crop=False)
+    _ntu.encode(clip, video=False, crop=False)
 
 
 def check_that_only_the_documented_error_comes(folder, text):

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import strategies as st
 
 from actionjax import skeletons
-from actionjax.data import catalogue, preparation, protocols
+from actionjax.data import catalogue
 from actionjax.data.builders import nucla
+from actionjax.data.clips import protocols
 from actionjax.data.clips.dataset import Index
 from actionjax.data.clips.record import complete
 from actionjax.data.formats import images
+from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError
 
 CLIP = "a08_s03_e01_v02"

@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from actionjax.data import catalogue, preparation
+from actionjax.data import catalogue
+from actionjax.data.preparing import preparation
 from tests import offline_stub, raw_utd
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

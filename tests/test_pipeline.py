@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import pipeline
 from actionjax.data.builders import synthetic_actions
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 
 CONFIG = pipeline.DataConfig(

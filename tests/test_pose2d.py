@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import catalogue, pipeline, pose2d, pose_sampling, transforms
+from actionjax.data import catalogue
+from actionjax.data.loading import pipeline, pose2d, pose_sampling, transforms
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.ops import heatmaps

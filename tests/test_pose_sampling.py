@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import pose_sampling
+from actionjax.data.loading import pose_sampling
 
 
 def _fixture():

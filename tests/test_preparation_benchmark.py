@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from actionjax.benchmarks import preparation, processes
-from actionjax.data import videos
+from actionjax.data.clips import videos
 
 
 @pytest.mark.slow

@@ -11,8 +11,10 @@ import time
 
 import pytest
 
-from actionjax.data import builders, catalogue, own, preparation, workers
+from actionjax import workers
+from actionjax.data import builders, catalogue, own
 from actionjax.data.builders import utd_mhad
+from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own, raw_utd
 
@@ -123,7 +125,7 @@ def test_a_failing_writer_leaves_nothing_that_looks_finished(raw, tmp_path, refe
   for place in ("write", "read_back"):
     def fail(*args):
       raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(f"actionjax.data.tfds_dataset.{place}", fail)
+    monkeypatch.setattr(f"actionjax.data.preparing.tfds_dataset.{place}", fail)
     with pytest.raises(OSError):
       prepare(raw, tmp_path)
     names = {path.name for path in (tmp_path / "utd_mhad/cropped").iterdir()}

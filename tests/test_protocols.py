@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from actionjax.data import catalogue, protocols
+from actionjax.data import catalogue
+from actionjax.data.clips import protocols
 from actionjax.data.clips.dataset import Index
 from actionjax.errors import UserError
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import actionjax
 from actionjax import models
 from actionjax.benchmarks import pruning as benchmark
-from actionjax.data import pipeline
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.models import layers
 from actionjax.models.resnet3d import ResNet3D

@@ -11,8 +11,9 @@ import pytest
 
 import actionjax
 from actionjax import configuration, recipe
-from actionjax.data import catalogue, pipeline
+from actionjax.data import catalogue
 from actionjax.data.clips.dataset import ClipDataset
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.training import checkpoint

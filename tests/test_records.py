@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from actionjax.data import catalogue, preparation
+from actionjax.data import catalogue
 from actionjax.data.clips.dataset import default_data_dir
 from actionjax.data.clips.record import (
   ARRAYS,
@@ -25,6 +25,7 @@ from actionjax.data.clips.record import (
   parse,
 )
 from actionjax.data.formats import images
+from actionjax.data.preparing import preparation
 from actionjax.errors import UnreadableClipError, UserError
 from tests import raw_utd
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from actionjax import recipe
-from actionjax.data import builders, catalogue, pipeline
+from actionjax.data import builders, catalogue
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import scores
 from actionjax.ops import corruption

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actionjax.data import sampling
+from actionjax.data.loading import sampling
 
 UNIT = st.floats(0, 1, exclude_max=True)
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import preparation, protocols
 from actionjax.data.builders import smarthome
+from actionjax.data.clips import protocols
 from actionjax.data.clips.dataset import Index
 from actionjax.data.formats import images
+from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError
 from tests import preparing, raw_smarthome
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
-from actionjax.data import transforms
+from actionjax.data.loading import transforms
 
 
 def _dot(at, shape=(80, 120)):

@@ -9,11 +9,13 @@ import pytest
 import scipy.io
 
 from actionjax import skeletons
-from actionjax.data import boxes, catalogue, preparation, protocols
+from actionjax.data import catalogue
 from actionjax.data.builders import utd_mhad
+from actionjax.data.clips import boxes, protocols
 from actionjax.data.clips.dataset import Index
 from actionjax.data.clips.record import complete
 from actionjax.data.formats import images
+from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError
 from tests import raw_utd
 

@@ -15,8 +15,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from actionjax import workers
 from actionjax.benchmarks.processes import Usage, watch
-from actionjax.data import preparation, workers
+from actionjax.data.preparing import preparation
 from actionjax.errors import UserError
 
 MEGABYTE = 2**20

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from actionjax import recipe
-from actionjax.data import pipeline
+from actionjax.data.loading import pipeline
 from actionjax.ops import compilation
 from actionjax.steps import train
 from actionjax.training import optim, sharding, state, steps

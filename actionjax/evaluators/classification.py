@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actionjax.data import pipeline
+from actionjax.data.loading import pipeline
 from actionjax.evaluators.scores import Scores
 from actionjax.ops import compilation
 from actionjax.training import sharding, steps

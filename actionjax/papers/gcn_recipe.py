@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from actionjax.data import pose2d
+from actionjax.data.loading import pose2d
 from actionjax.errors import UserError
 from actionjax.ops import skeleton_streams
 from actionjax.papers import adoption

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from actionjax.data.formats.findings import shown
-from actionjax.data.validation import Validated
+from actionjax.data.own.validation import Validated
 
 _MOST_BARS = 40
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen import summary as flax_summary
 
-from actionjax.data import pipeline
+from actionjax.data.loading import pipeline
 
 
 def table(model: nn.Module, data: pipeline.DataConfig, *, depth: int = 2,

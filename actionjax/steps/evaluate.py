@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from actionjax import configuration, models
-from actionjax.data import catalogue, own, pipeline
+from actionjax.data import catalogue, own
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.evaluators import scores as files

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from actionjax import console, models
-from actionjax.data import pipeline
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.ops import compilation
 from actionjax.report import figures

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from actionjax.data import catalogue, preparation
+from actionjax.data import catalogue
+from actionjax.data.preparing import preparation
 from actionjax.steps.context import Context
 from actionjax.steps.train import parse_data
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from actionjax import configuration, console, models
-from actionjax.data import own, pipeline
+from actionjax.data import own
+from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.ops import compilation, corruption

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import scipy.io
 
-from actionjax.data import boxes, interchange, ntu_skeletons, skeleton_arrays, videos
-from actionjax.data.builders import nucla, utd_mhad
+from actionjax.data.builders import _ntu_skeletons, nucla, utd_mhad
+from actionjax.data.clips import boxes, skeleton_arrays, videos
 from actionjax.data.clips.record import complete
 from actionjax.data.formats import archives, images, plain_npz, plain_pickle, raw_files
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import Findings
-from actionjax.data.own import annotations, columns, folder, listing
+from actionjax.data.own import annotations, columns, folder, interchange_files, listing
 from actionjax.data.own import interchange as own_interchange
 from tests import raw_ntu, raw_own, raw_utd
 
@@ -79,8 +79,8 @@ def _skeleton_seeds() -> list[bytes]:
 
 def _read_skeleton(path: pathlib.Path) -> None:
   source = _source(path)
-  ntu_skeletons.tracks_somebody(source)
-  skeleton = ntu_skeletons.read(source)
+  _ntu_skeletons.tracks_somebody(source)
+  skeleton = _ntu_skeletons.read(source)
   persons, frames = skeleton.score.shape[:2]
   assert 1 <= persons <= 2 and frames >= 1 and skeleton.score.shape[2] == 25
   assert skeleton.pose3d.shape == (persons, frames, 25, 3)
@@ -260,14 +260,14 @@ def _read_npz(path: pathlib.Path) -> None:
 
 def _interchange_folder(root: pathlib.Path, packed: bool = False) -> None:
   pose = raw_own.poses(shape=(1, 2, 20), width=3)
-  clips = [interchange.Clip(name, label, skeleton_arrays.Skeletons(
+  clips = [interchange_files.Clip(name, label, skeleton_arrays.Skeletons(
       pose, None, np.ones((1, 2, 20), np.float32)), fps=30.0)
            for label, name in enumerate(("a", "b"))]
-  interchange.write(root, interchange.Header(("x", "y"), "kinect_v1_20", ("own",)), clips,
-                    np.array([[1, 3]], np.uint8))
+  header = interchange_files.Header(("x", "y"), "kinect_v1_20", ("own",))
+  interchange_files.write(root, header, clips, np.array([[1, 3]], np.uint8))
   if packed:
-    with np.load(root / interchange.ARRAYS_FILE) as arrays:
-      np.savez_compressed(root / interchange.ARRAYS_FILE, **arrays)
+    with np.load(root / interchange_files.ARRAYS_FILE) as arrays:
+      np.savez_compressed(root / interchange_files.ARRAYS_FILE, **arrays)
 
 
 def _interchange_seeds(name: str) -> list[bytes]:
@@ -285,7 +285,7 @@ def _interchange_rest(root: pathlib.Path) -> None:
     _interchange_folder(pathlib.Path(temporary) / "made")
     for path in (pathlib.Path(temporary) / "made").iterdir():
       data = path.read_bytes()
-      if path.name == interchange.HEADER_FILE:
+      if path.name == interchange_files.HEADER_FILE:
         content = json.loads(data)
         del content["sha256"]  # of arrays that are mutated
         data = json.dumps(content).encode()
@@ -392,7 +392,7 @@ _PICKLE_TOKENS = (
 
 PARSERS = {
     "skeleton": Parser("S001C001P001R001A001.skeleton", _skeleton_seeds, _read_skeleton,
-                       (ntu_skeletons,), (b"\r\n", b"\n", b" ", b"25\r\n", b"0\r\n", b"1\r\n",
+                       (_ntu_skeletons,), (b"\r\n", b"\n", b" ", b"25\r\n", b"0\r\n", b"1\r\n",
                                           b"-1.#IND", b"\x00", b"\xff")),
     "mat": Parser("a1_s1_t1_skeleton.mat", _mat_seeds, _read_mat, (utd_mhad,),
                   (b"MATLAB 5.0 MAT-file", b"IM", b"MI", b"\x0e\0\0\0", b"\x0f\0\0\0", b"d_skel",
@@ -411,12 +411,13 @@ PARSERS = {
                      (plain_pickle, annotations, skeleton_arrays, raw_files), _PICKLE_TOKENS),
     "npz": Parser("a.npz", _npz_seeds, _read_npz, (plain_npz, folder, skeleton_arrays, raw_files),
                   _NPY_TOKENS, repair_zip),
-    "interchange": Parser(interchange.ARRAYS_FILE,
-                          lambda: _interchange_seeds(interchange.ARRAYS_FILE), _read_interchange,
-                          (plain_npz, interchange, own_interchange), _NPY_TOKENS, repair_zip,
-                          _interchange_rest),
-    "header": Parser(interchange.HEADER_FILE, lambda: _interchange_seeds(interchange.HEADER_FILE),
-                     _read_interchange, (interchange, own_interchange),
+    "interchange": Parser(interchange_files.ARRAYS_FILE,
+                          lambda: _interchange_seeds(interchange_files.ARRAYS_FILE),
+                          _read_interchange, (plain_npz, interchange_files, own_interchange),
+                          _NPY_TOKENS, repair_zip, _interchange_rest),
+    "header": Parser(interchange_files.HEADER_FILE,
+                     lambda: _interchange_seeds(interchange_files.HEADER_FILE),
+                     _read_interchange, (interchange_files, own_interchange),
                      (*_JSON_TOKENS, b'"sha256"', b'"kinect_v1_20"', b'"protocols"'),
                      set_up=_interchange_rest),
     "zip": Parser("clips.zip", _zip_seeds, _read_zip, (archives, nucla), _ZIP_TOKENS, repair_zip),

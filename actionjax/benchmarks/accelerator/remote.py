@@ -8,7 +8,7 @@ import time
 import traceback
 from typing import Any
 
-from actionjax.data import workers
+from actionjax import workers
 
 
 class RemoteError(Exception):

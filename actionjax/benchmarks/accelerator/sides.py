@@ -3,8 +3,8 @@ free."""
 import os
 import pathlib
 
+from actionjax import workers
 from actionjax.benchmarks.accelerator.remote import Remote, RemoteError
-from actionjax.data import workers
 
 _HERE = "actionjax.benchmarks.accelerator"
 _AHEAD = 3  # networks whose sides are prepared while others are measured

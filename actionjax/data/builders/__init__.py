@@ -10,7 +10,7 @@ A builder module has these names, importable without any data:
   FPS: float
   VARIANTS: dict[str, dict]      variant -> keyword arguments of `find` and `encode`;
                                  the first is the default
-  PROTOCOLS: dict[str, callable] name -> a function of `data/protocols.py`
+  PROTOCOLS: dict[str, callable] name -> a function of `data/clips/protocols.py`
   NEEDS_RAW: bool                False for generated data
   find(raw_dir, **variant) -> list of picklable objects, one per clip, with `clip_id`,
       and with `sources`, a tuple of (file name, bytes), where they come from files

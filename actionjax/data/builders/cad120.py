@@ -20,7 +20,8 @@ dataset: it is projected as for Kinect v1 (`ops/projection`, "v1").
 """
 import re
 
-from actionjax.data import cad, clip_encoding, protocols
+from actionjax.data.builders import _cad
+from actionjax.data.clips import encoding, protocols
 from actionjax.data.formats import archives
 from actionjax.errors import RawDataError
 
@@ -28,11 +29,11 @@ VERSION = "1.0.0"
 CLASS_NAMES = ("making_cereal", "taking_medicine", "stacking_objects", "unstacking_objects",
                "microwaving_food", "picking_objects", "cleaning_objects", "taking_food",
                "arranging_objects", "having_meal")
-LAYOUT = cad.LAYOUT
+LAYOUT = _cad.LAYOUT
 POSES = ("pose3d", "pose2d")
 MODALITY = "colour"
-FPS = cad.FPS
-VARIANTS = clip_encoding.VARIANTS
+FPS = _cad.FPS
+VARIANTS = encoding.VARIANTS
 NEEDS_RAW = True
 
 TITLE, CLIPS, SUBJECTS, SIZE = "CAD-120", 124, (1, 3, 4, 5), (640, 480)
@@ -75,7 +76,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
     raise archives.nothing_found(
         raw_dir, "Subject1_annotations/ACTIVITY/*.txt or Subject1_rgbd_images/ACTIVITY/*/RGB_1.png",
         TITLE)
-  return cad.clips(raw_dir, TITLE, CLIPS, skeletons, images, labels, SIZE)
+  return _cad.clips(raw_dir, TITLE, CLIPS, skeletons, images, labels, SIZE)
 
 
-encode = cad.encode
+encode = _cad.encode

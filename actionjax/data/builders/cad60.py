@@ -24,7 +24,8 @@ about 2.5 m.
 """
 import re
 
-from actionjax.data import cad, clip_encoding, protocols
+from actionjax.data.builders import _cad
+from actionjax.data.clips import encoding, protocols
 from actionjax.data.formats import archives
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
@@ -35,11 +36,11 @@ CLASS_NAMES = (
     "drinking_water", "opening_pill_container", "cooking_chopping", "cooking_stirring",
     "talking_on_couch", "relaxing_on_couch", "writing_on_whiteboard", "working_on_computer",
     "still", "random")
-LAYOUT = cad.LAYOUT
+LAYOUT = _cad.LAYOUT
 POSES = ("pose3d", "pose2d")
 MODALITY = "colour"
-FPS = cad.FPS
-VARIANTS = clip_encoding.VARIANTS
+FPS = _cad.FPS
+VARIANTS = encoding.VARIANTS
 NEEDS_RAW = True
 
 TITLE, CLIPS, SUBJECTS, SIZE = "CAD-60", 68, 4, (320, 240)
@@ -68,7 +69,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
   del crop
   skeletons, images, lists = {}, {}, {}
   for match, source in archives.listing(raw_dir, _FILE):
-    path = cad.where(raw_dir, match, source)
+    path = _cad.where(raw_dir, match, source)
     told = _SUBJECT.findall(path)
     if not told or not 1 <= int(told[-1]) <= SUBJECTS:
       raise RawDataError(f"{source} does not tell its subject: {TITLE}'s files lie in folders "
@@ -91,7 +92,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
     if clip not in labels:
       raise RawDataError(f"{raw_dir}: no activityLabel.txt of subject {clip[0]} has a line for "
                          f"{clip[1]}; fetch that subject's archive again")
-  return cad.clips(raw_dir, TITLE, CLIPS, skeletons, images, labels, SIZE)
+  return _cad.clips(raw_dir, TITLE, CLIPS, skeletons, images, labels, SIZE)
 
 
 def _labels(source):
@@ -110,4 +111,4 @@ def _labels(source):
     yield clip.strip(), CLASS_NAMES.index(name)
 
 
-encode = cad.encode
+encode = _cad.encode

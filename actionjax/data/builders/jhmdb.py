@@ -33,8 +33,8 @@ import re
 
 import numpy as np
 
-from actionjax.data import clip_encoding, image_frames
-from actionjax.data.boxes import FARTHEST_PIXEL
+from actionjax.data.clips import encoding, image_frames
+from actionjax.data.clips.boxes import FARTHEST_PIXEL
 from actionjax.data.formats import archives, matlab, plain_pickle
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
@@ -49,7 +49,7 @@ POSES = ("pose2d",)
 MODALITY = "colour"
 FPS = 30.0
 VARIANTS = {
-    **{name: options | {"pickled": False} for name, options in clip_encoding.VARIANTS.items()},
+    **{name: options | {"pickled": False} for name, options in encoding.VARIANTS.items()},
     "pickled": {"crop": False, "video": False, "pickled": True},
 }
 NEEDS_RAW = True
@@ -241,7 +241,7 @@ def _brief(value) -> str:
           type(value).__name__)
 
 
-def _pose(raw: RawClip) -> clip_encoding.Pose | None:
+def _pose(raw: RawClip) -> encoding.Pose | None:
   """The joints in pixels; None where the clip has none. Raises RawDataError."""
   if raw.pose is not None:
     points = raw.pose * HEIGHT + [WIDTH / 2, HEIGHT / 2]
@@ -254,7 +254,7 @@ def _pose(raw: RawClip) -> clip_encoding.Pose | None:
   else:
     return None
   points = points[None].astype(np.float64)
-  return clip_encoding.Pose(points, np.ones(points.shape[:3], np.float32), (WIDTH, HEIGHT))
+  return encoding.Pose(points, np.ones(points.shape[:3], np.float32), (WIDTH, HEIGHT))
 
 
 def encode(raw: RawClip, *, video: bool, crop: bool, pickled: bool) -> dict:
@@ -268,10 +268,10 @@ def encode(raw: RawClip, *, video: bool, crop: bool, pickled: bool) -> dict:
       belong together; names the files.
   """
   del pickled
-  read = clip_encoding.reader(raw.video, MAX_FRAMES)
+  read = encoding.reader(raw.video, MAX_FRAMES)
   if raw.images:
     read = lambda place: image_frames.read(raw.images, place, FPS)
   names = (raw.video or raw.images and pathlib.PurePath(raw.images[0].name).parent, raw.joints)
   return {"clip_id": raw.clip_id, "label": raw.label, "setup": raw.setup, "fps": FPS,
-          } | clip_encoding.fields(_pose(raw), read if video else None, crop=crop, video=video,
+          } | encoding.fields(_pose(raw), read if video else None, crop=crop, video=video,
                                    names=names)

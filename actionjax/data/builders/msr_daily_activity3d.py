@@ -18,27 +18,28 @@ Joints come with their place in the depth image, as shares of its width and heig
 to be the same shares of the colour image, which was seen from 2.5 cm beside it. Skeletons that
 are shorter or longer than the video are matched to its frames in proportion, and counted.
 """
-from actionjax.data import clip_encoding, msr_daily, protocols
+from actionjax.data.builders import _msr_daily
+from actionjax.data.clips import encoding, protocols
 
 VERSION = "1.1.0"
-CLASS_NAMES = msr_daily.CLASS_NAMES
+CLASS_NAMES = _msr_daily.CLASS_NAMES
 LAYOUT = "kinect_v1_20"
 POSES = ("pose3d", "pose2d")
 MODALITY = "colour"
-FPS = msr_daily.FPS
-VARIANTS = clip_encoding.VARIANTS
+FPS = _msr_daily.FPS
+VARIANTS = encoding.VARIANTS
 NEEDS_RAW = True
 PROTOCOLS = {
     "cross_subject": protocols.cross_subject((1, 3, 5, 7, 9)),
     **{f"subject_{subject}": protocols.leave_one_subject_out(subject)
-       for subject in range(1, msr_daily.SUBJECTS + 1)},
+       for subject in range(1, _msr_daily.SUBJECTS + 1)},
 }
 
 
 def find(raw_dir: str, *, video: bool, crop: bool):
   """The clips of a folder; see `msr_daily.find`. Raises RawDataError."""
   del crop
-  return msr_daily.find(raw_dir, "colour video" if video else "")
+  return _msr_daily.find(raw_dir, "colour video" if video else "")
 
 
-encode = msr_daily.encode
+encode = _msr_daily.encode

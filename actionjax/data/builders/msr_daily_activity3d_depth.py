@@ -9,16 +9,16 @@ A frame takes 384 kB in the depth files, and a fraction of that as a 16-bit imag
 lossless; to encode one takes a millisecond or two. The background is not removed: `depth_range` is
 that of the person, by the depth of the joints.
 """
-from actionjax.data import clip_encoding, msr_daily
-from actionjax.data.builders import msr_daily_activity3d
+from actionjax.data.builders import _msr_daily, msr_daily_activity3d
+from actionjax.data.clips import encoding
 
 VERSION = "1.0.0"
-CLASS_NAMES = msr_daily.CLASS_NAMES
+CLASS_NAMES = _msr_daily.CLASS_NAMES
 LAYOUT = "kinect_v1_20"
 POSES = ("pose3d", "pose2d")
 MODALITY = "depth"
-FPS = msr_daily.FPS
-VARIANTS = clip_encoding.VARIANTS
+FPS = _msr_daily.FPS
+VARIANTS = encoding.VARIANTS
 NEEDS_RAW = True
 PROTOCOLS = msr_daily_activity3d.PROTOCOLS
 
@@ -26,7 +26,7 @@ PROTOCOLS = msr_daily_activity3d.PROTOCOLS
 def find(raw_dir: str, *, video: bool, crop: bool):
   """The clips of a folder; see `msr_daily.find`. Raises RawDataError."""
   del crop
-  return msr_daily.find(raw_dir, "depth video" if video else "")
+  return _msr_daily.find(raw_dir, "depth video" if video else "")
 
 
-encode = msr_daily.encode_depth
+encode = _msr_daily.encode_depth

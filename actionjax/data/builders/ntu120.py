@@ -12,16 +12,17 @@ counted; the published number is 535, and the authors' list of them,
 NTU_RGBD120_samples_with_missing_skeletons.txt, is left out too where it lies in the folder.
 Then 113,945 clips remain, 63,026 / 50,919 across subjects and 54,468 / 59,477 across setups.
 """
-from actionjax.data import ntu, protocols
+from actionjax.data.builders import _ntu
+from actionjax.data.clips import protocols
 
 VERSION = "1.2.0"
 LAYOUT = "kinect_v2_25"
 MODALITY = "colour"
-FPS = ntu.FPS
-VARIANTS = ntu.VARIANTS
+FPS = _ntu.FPS
+VARIANTS = _ntu.VARIANTS
 NEEDS_RAW = True
 
-SETUPS = range(1, ntu.SETUPS + 1)
+SETUPS = range(1, _ntu.SETUPS + 1)
 CLIPS, MISSING_SKELETONS = 114480, 535
 
 # In the order of the file names' A001 ... A120.
@@ -60,7 +61,7 @@ PROTOCOLS = {
 
 def find(raw_dir, **variant):
   """All clips; see `ntu.find`. Raises RawDataError."""
-  return ntu.find(raw_dir, "NTU RGB+D 120", SETUPS, CLIPS, MISSING_SKELETONS, **variant)
+  return _ntu.find(raw_dir, "NTU RGB+D 120", SETUPS, CLIPS, MISSING_SKELETONS, **variant)
 
 
-encode = ntu.encode
+encode = _ntu.encode

@@ -24,18 +24,18 @@ NTU_RGBD_samples_with_missing_skeletons.txt, into the folder. Then 56,578 clips 
 40,091 / 16,487 across subjects and 37,646 / 18,932 across views. A damaged file stops the
 preparation; a clip that cannot be mended can be added to that list.
 """
-from actionjax.data import ntu, protocols
-from actionjax.data.builders import ntu120
+from actionjax.data.builders import _ntu, ntu120
+from actionjax.data.clips import protocols
 
 VERSION = "1.2.0"
-CLASS_NAMES = ntu120.CLASS_NAMES[:ntu.FIRST_ACTIONS]
+CLASS_NAMES = ntu120.CLASS_NAMES[:_ntu.FIRST_ACTIONS]
 LAYOUT = "kinect_v2_25"
 MODALITY = "colour"
-FPS = ntu.FPS
-VARIANTS = ntu.VARIANTS
+FPS = _ntu.FPS
+VARIANTS = _ntu.VARIANTS
 NEEDS_RAW = True
 
-SETUPS = range(1, ntu.FIRST_SETUPS + 1)
+SETUPS = range(1, _ntu.FIRST_SETUPS + 1)
 CLIPS, MISSING_SKELETONS = 56880, 302
 # The official training subjects of the cross-subject protocol (20 of 40).
 TRAIN_SUBJECTS = tuple(subject for subject in ntu120.TRAIN_SUBJECTS if subject <= 40)
@@ -55,7 +55,7 @@ PROTOCOLS = {
 
 def find(raw_dir, **variant):
   """The clips of setups 1 to 17; see `ntu.find`. Raises RawDataError."""
-  return ntu.find(raw_dir, "NTU RGB+D", SETUPS, CLIPS, MISSING_SKELETONS, **variant)
+  return _ntu.find(raw_dir, "NTU RGB+D", SETUPS, CLIPS, MISSING_SKELETONS, **variant)
 
 
-encode = ntu.encode
+encode = _ntu.encode

@@ -26,7 +26,8 @@ import re
 
 import numpy as np
 
-from actionjax.data import boxes, clip_encoding, image_frames, kinect, protocols
+from actionjax.data.builders import _kinect
+from actionjax.data.clips import boxes, encoding, image_frames, protocols
 from actionjax.data.formats import archives, images
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
@@ -189,7 +190,7 @@ def _text_pose(source: Source) -> np.ndarray:
                          f"({error}); fetch it again") from None
   nearest, best = np.full((JOINTS, 3), np.nan), np.inf
   for pose in people:
-    found, score = kinect.split_lost(pose)
+    found, score = _kinect.split_lost(pose)
     if score.any() and (distance := found[score > 0][:, 2].mean()) < best:
       nearest, best = pose, distance
   return nearest
@@ -206,18 +207,18 @@ def _pose(raw: RawClip) -> tuple[np.ndarray, np.ndarray] | None:
   numbers = [number for number, _ in raw.frames] or [number for number, _ in raw.texts]
   if raw.skeleton is not None:
     pose = _json_pose(raw)
-    if not kinect.split_lost(pose)[1].any():
+    if not _kinect.split_lost(pose)[1].any():
       raise RawDataError(f"{raw.skeleton}: no joint of its {len(pose)} skeletons is usable; "
                          "fetch it again")
     if raw.frames:
-      pose = pose[kinect.resample(len(pose), len(raw.frames))]
+      pose = pose[encoding.resample(len(pose), len(raw.frames))]
   elif raw.texts:
     texts = dict(raw.texts)
     pose = np.stack([_text_pose(texts[number]) if number in texts else np.full((JOINTS, 3), np.nan)
                      for number in numbers])
   else:
     return None
-  pose, score = kinect.split_lost(pose[None])
+  pose, score = _kinect.split_lost(pose[None])
   return pose, score
 
 
@@ -244,7 +245,7 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
   # Frames may have been reduced; the coefficients are those of 640x480.
   points = (points + 0.5) * [size[0] / WIDTH, size[1] / HEIGHT] - 0.5
   around = boxes.pose_boxes(points, score)
-  window = boxes.clip_window(around if crop else None, *size, longest=clip_encoding.STORED_CROP)
+  window = boxes.clip_window(around if crop else None, *size, longest=encoding.STORED_CROP)
   record = {
       "clip_id": raw.clip_id, "label": ACTIONS.index(raw.action), "subject": raw.subject,
       "camera": raw.view, "fps": FPS, "num_frames": len(around),

@@ -35,7 +35,8 @@ import re
 
 import numpy as np
 
-from actionjax.data import boxes, clip_encoding, kinect, protocols
+from actionjax.data.builders import _kinect
+from actionjax.data.clips import boxes, encoding, protocols
 from actionjax.data.formats import archives
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
@@ -57,7 +58,7 @@ LAYOUT = "lcrnet_13"
 POSES = ("pose3d", "pose2d")
 MODALITY = "colour"
 FPS = 20.0
-VARIANTS = clip_encoding.VARIANTS
+VARIANTS = encoding.VARIANTS
 NEEDS_RAW = True
 
 TITLE, CLIPS, JOINTS, CAMERAS = "Toyota Smarthome", 16115, 13, 7
@@ -195,24 +196,24 @@ def _axes(pose2d: np.ndarray, pose3d: np.ndarray) -> np.ndarray:
   return np.array([right, -down, right * down], np.float64)
 
 
-def _pose(source: Source) -> clip_encoding.Pose | None:
+def _pose(source: Source) -> encoding.Pose | None:
   """The person of a skeleton file; None where it has no frames. Raises RawDataError."""
   pose2d, pose3d = _skeleton(source)
   if not len(pose2d):
     return None
   with np.errstate(invalid="ignore"):
     there = ((np.abs(pose2d) < boxes.FARTHEST_PIXEL).all((1, 2))
-             & (np.abs(pose3d) < kinect.FARTHEST).all((1, 2)))
+             & (np.abs(pose3d) < _kinect.FARTHEST).all((1, 2)))
   signs = _axes(pose2d[there], pose3d[there])
   pose2d, pose3d = (np.where(there[:, None, None], pose, 0)[None]
                     for pose in (pose2d, pose3d * signs))
   score = np.repeat(there[None, :, None], JOINTS, 2).astype(np.float32)
-  return clip_encoding.Pose(pose2d, score, (WIDTH, HEIGHT), pose3d)
+  return encoding.Pose(pose2d, score, (WIDTH, HEIGHT), pose3d)
 
 
-def _nobody(frames: int) -> clip_encoding.Pose:
+def _nobody(frames: int) -> encoding.Pose:
   shape = 1, frames, JOINTS
-  return clip_encoding.Pose(np.zeros((*shape, 2)), np.zeros(shape, np.float32), (WIDTH, HEIGHT),
+  return encoding.Pose(np.zeros((*shape, 2)), np.zeros(shape, np.float32), (WIDTH, HEIGHT),
                             np.zeros((*shape, 3)))
 
 
@@ -226,17 +227,17 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
     RawDataError: an unreadable or malformed file, or a video and a skeleton of lengths that
       cannot belong together; names the files.
   """
-  read = clip_encoding.reader(raw.video, MAX_FRAMES) if video else None
+  read = encoding.reader(raw.video, MAX_FRAMES) if video else None
   pose = _pose(raw.skeleton) if raw.skeleton else None
   if pose is None and read is None:
     pose = _nobody(1)  # files without any frame exist; a clip has at least one
   record = {"clip_id": raw.clip_id, "label": raw.label, "subject": raw.subject,
-            "camera": raw.camera, "fps": FPS} | clip_encoding.fields(
+            "camera": raw.camera, "fps": FPS} | encoding.fields(
                 pose, read, crop=crop, video=video, names=(raw.video, raw.skeleton))
   if pose is None:
     height, width = record["image_size"]
     whole = boxes.StoredWindow(0, 0, width, height, width, height)
-    record = clip_encoding.pose_fields(_nobody(record["num_frames"]), whole) | record
+    record = encoding.pose_fields(_nobody(record["num_frames"]), whole) | record
   if not record["pose_score"].any():
     record["notes"] = (*record.get("notes", ()), "nobody found")
   return record

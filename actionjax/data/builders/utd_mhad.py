@@ -14,7 +14,8 @@ import zipfile
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data import boxes, kinect, protocols
+from actionjax.data.builders import _kinect
+from actionjax.data.clips import boxes, protocols
 from actionjax.data.formats import archives, images, matlab
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
@@ -194,7 +195,7 @@ def read_pose(source: Source) -> tuple[np.ndarray, np.ndarray]:
 
 def _pose(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   pose = skeleton.transpose(2, 0, 1)[None][:, :, _ORDER]
-  return kinect.split_lost(pose)
+  return _kinect.split_lost(pose)
 
 
 def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
@@ -231,5 +232,5 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
     frames = [window.cut(frame) for frame in depth.transpose(2, 0, 1)]
     record["frames"] = [images.encode_depth_png(frame) for frame in frames]
     counts = np.bincount(np.stack(frames).ravel())
-    record["depth_range"] = kinect.depth_range(counts, pose, score)
+    record["depth_range"] = _kinect.depth_range(counts, pose, score)
   return record

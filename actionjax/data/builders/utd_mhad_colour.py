@@ -17,8 +17,8 @@ matched to its frames in proportion, and counted.
 """
 import re
 
-from actionjax.data import clip_encoding
 from actionjax.data.builders import utd_mhad
+from actionjax.data.clips import encoding
 from actionjax.data.formats import archives
 from actionjax.ops import projection
 
@@ -29,7 +29,7 @@ LAYOUT = utd_mhad.LAYOUT
 POSES = ("pose3d", "pose2d")
 MODALITY = "colour"
 FPS = utd_mhad.FPS
-VARIANTS = clip_encoding.VARIANTS
+VARIANTS = encoding.VARIANTS
 NEEDS_RAW = True
 PROTOCOLS = utd_mhad.PROTOCOLS
 
@@ -82,8 +82,8 @@ def encode(raw: utd_mhad.RawClip, *, video: bool, crop: bool) -> dict:
   pose = None
   if raw.skeleton:
     pose3d, score = utd_mhad.read_pose(raw.skeleton)
-    pose = clip_encoding.Pose(projection.project(pose3d), score, SIZE, pose3d)
+    pose = encoding.Pose(projection.project(pose3d), score, SIZE, pose3d)
   return {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject,
-          "fps": FPS} | clip_encoding.fields(
-              pose, clip_encoding.reader(raw.video, MAX_FRAMES) if video else None, crop=crop,
+          "fps": FPS} | encoding.fields(
+              pose, encoding.reader(raw.video, MAX_FRAMES) if video else None, crop=crop,
               video=video, names=(raw.video, raw.skeleton))

@@ -179,7 +179,7 @@ class Builder:
     return {name: self._protocol(i) for i, name in enumerate(self._known().protocols)}
 
   def _protocol(self, number: int):
-    """A protocol of `data/protocols.py` that looks clips up in the dataset's own lists."""
+    """A protocol of `data/clips/protocols.py` that looks clips up in the dataset's own lists."""
     def protocol(index) -> dict[str, np.ndarray]:
       codes = np.array([self._codes[clip][number] for clip in index.clip_id.tolist()], np.uint8)
       parts = {part: codes == code for code, part in enumerate(PARTS, 1)}

@@ -3,7 +3,8 @@
 `{"split": {name: [id, ...]}, "annotations": [dict, ...]}`, or the older list of dicts alone, one
 file a part. An annotation has `frame_dir` (or `filename`), `label`, `total_frames`, `keypoint`
 [M,T,V,2] in pixels of an image of `img_shape` (height, width) with `keypoint_score` [M,T,V], or
-`keypoint` [M,T,V,3] in metres. Nothing in the pickle is executed (see `data/plain_pickle.py`).
+`keypoint` [M,T,V,3] in metres. Nothing in the pickle is executed (see
+`data/formats/plain_pickle.py`).
 
 Lists `P_train`, `P_val`, `P_test` become protocol P; `train1` and `test1` split1; `train` and
 `val` split. A protocol with `val` and no `test` tests on it, as these files mean it. Older files
@@ -17,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from actionjax.data import own, skeleton_arrays
-from actionjax.data.boxes import pose_boxes
+from actionjax.data import own
+from actionjax.data.clips import skeleton_arrays
+from actionjax.data.clips.boxes import pose_boxes
 from actionjax.data.formats import plain_pickle, raw_files
 from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.own import columns

@@ -24,7 +24,8 @@ import pathlib
 
 import numpy as np
 
-from actionjax.data import boxes, own, skeleton_arrays, videos
+from actionjax.data import own
+from actionjax.data.clips import boxes, skeleton_arrays, videos
 from actionjax.data.formats import plain_npz, raw_files
 from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.own import annotations, columns, listing

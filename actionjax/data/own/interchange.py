@@ -1,4 +1,4 @@
-"""Skeleton datasets in actionjax's interchange format; see `data/interchange.py` for it."""
+"""Skeleton datasets in actionjax's interchange format, which `interchange_files.py` describes."""
 import dataclasses
 import functools
 import os
@@ -6,11 +6,12 @@ import pathlib
 
 import numpy as np
 
-from actionjax.data import interchange, own, skeleton_arrays
-from actionjax.data.boxes import pose_boxes
+from actionjax.data import own
+from actionjax.data.clips import skeleton_arrays
+from actionjax.data.clips.boxes import pose_boxes
 from actionjax.data.formats import raw_files
 from actionjax.data.formats.findings import Findings
-from actionjax.data.own import columns
+from actionjax.data.own import columns, interchange_files
 from actionjax.errors import RawDataError
 
 VERSION = "1.1.0"
@@ -41,10 +42,10 @@ def survey(raw_dir: str, findings: Findings) -> own.Survey:
   folder = pathlib.Path(raw_dir)
   if not folder.is_dir():
     raise RawDataError(f"{raw_dir} is not a folder; --raw_dir names the one with "
-                       f"{interchange.HEADER_FILE} and {interchange.ARRAYS_FILE}")
-  reader = interchange.Reader(folder, findings, check_sum=True)
+                       f"{interchange_files.HEADER_FILE} and {interchange_files.ARRAYS_FILE}")
+  reader = interchange_files.Reader(folder, findings, check_sum=True)
   sources = tuple(raw_files.source(folder / name, folder, whole=True)
-                  for name in (interchange.HEADER_FILE, interchange.ARRAYS_FILE))
+                  for name in (interchange_files.HEADER_FILE, interchange_files.ARRAYS_FILE))
   ids = reader.columns["clip_id"].tolist()
   zeros = np.zeros(len(ids), np.int64)
   labels, subjects, cameras = (reader.columns.get(name, zeros).tolist()
@@ -62,14 +63,14 @@ def survey(raw_dir: str, findings: Findings) -> own.Survey:
 
 
 @functools.lru_cache(maxsize=2)
-def _reader(folder: str, changed: int) -> interchange.Reader:
+def _reader(folder: str, changed: int) -> interchange_files.Reader:
   # One for all clips of a process; `changed`, the file's time, tells a replaced file.
   del changed
-  return interchange.Reader(folder, Findings())
+  return interchange_files.Reader(folder, Findings())
 
 
-def _open(raw: RawClip) -> interchange.Reader:
-  file = os.path.join(raw.folder, interchange.ARRAYS_FILE)
+def _open(raw: RawClip) -> interchange_files.Reader:
+  file = os.path.join(raw.folder, interchange_files.ARRAYS_FILE)
   try:
     return _reader(raw.folder, os.stat(file).st_mtime_ns)
   except OSError as error:

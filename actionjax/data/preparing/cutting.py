@@ -17,10 +17,12 @@ import zlib
 import cv2
 import numpy as np
 
-from actionjax.data import catalogue, kinect, own, transforms
+from actionjax.data import catalogue, own
+from actionjax.data.clips import encoding
 from actionjax.data.clips.dataset import INDEX_FILE, INFO_FILE, ClipDataset
 from actionjax.data.clips.record import canonical, complete
 from actionjax.data.formats import images
+from actionjax.data.loading import transforms
 from actionjax.errors import UserError
 
 # Skeletons are rounded to these powers of two, far below what a sensor tells apart: the zeros at
@@ -56,7 +58,7 @@ def cut(dataset: ClipDataset, data_dir, *, size: int | None = None,
       the copy would take more than `mib`; the message then says what would fit.
   """
   _check(dataset, size, frames, hold, skeletons_only, mib)
-  from actionjax.data import tfds_dataset
+  from actionjax.data.preparing import tfds_dataset
   name, variant = dataset.info["dataset"], dataset.info["variant"]
   place = pathlib.Path(data_dir) / dataset.path.relative_to(dataset.path.parents[2])
   if place.exists():
@@ -130,7 +132,7 @@ def cut_record(record: dict, size: int | None = None, frames: int | None = None,
   """
   record = dict(record)
   count = record["num_frames"]
-  kept = kinect.resample(count, min(frames or count, count))
+  kept = encoding.resample(count, min(frames or count, count))
   if hold:
     nearest = np.abs(np.arange(count)[:, None] - kept).argmin(1)
   else:

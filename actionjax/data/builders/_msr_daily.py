@@ -13,7 +13,8 @@ import re
 
 import numpy as np
 
-from actionjax.data import boxes, clip_encoding, kinect, videos
+from actionjax.data.builders import _kinect
+from actionjax.data.clips import boxes, encoding, videos
 from actionjax.data.formats import archives, images
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
@@ -131,27 +132,27 @@ def _numbers(source: Source) -> np.ndarray:
   except ValueError:
     pass
   try:
-    return np.array([kinect.number(word) for word in words])
+    return np.array([_kinect.number(word) for word in words])
   except ValueError as error:
     raise RawDataError(f"{source} is not made of numbers ({shown(error, 60)}); "
                        "fetch it again") from None
 
 
-def pose(source: Source, size: tuple[int, int]) -> clip_encoding.Pose:
+def pose(source: Source, size: tuple[int, int]) -> encoding.Pose:
   """The person of a skeleton file, in pixels of an image of (width, height).
 
   Raises:
     RawDataError: malformed (see `skeleton`), or without a single usable joint.
   """
   joints, places = skeleton(source)
-  pose3d, score = kinect.split_lost(joints[None])
+  pose3d, score = _kinect.split_lost(joints[None])
   with np.errstate(invalid="ignore"):
     score = score * (np.abs(places[None] * size) < boxes.FARTHEST_PIXEL).all(-1)
   if not score.any():
     raise RawDataError(f"{source}: no joint of its {len(joints)} frames is usable; fetch it again")
   there = score[..., None] > 0
   points = np.where(there, places[None] * size - 0.5, 0)
-  return clip_encoding.Pose(points, score.astype(np.float32), size, np.where(there, pose3d, 0))
+  return encoding.Pose(points, score.astype(np.float32), size, np.where(there, pose3d, 0))
 
 
 # ---- records ---------------------------------------------------------------------------------
@@ -168,7 +169,7 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
       cannot belong together; names the files.
   """
   found = pose(raw.skeleton, COLOUR) if raw.skeleton else None
-  read = clip_encoding.reader(raw.video, MAX_FRAMES) if video else None
+  read = encoding.reader(raw.video, MAX_FRAMES) if video else None
   return _record(raw, found, read, video=video, crop=crop)
 
 
@@ -185,14 +186,14 @@ def encode_depth(raw: RawClip, *, video: bool, crop: bool) -> dict:
   record = _record(raw, found, read if framed else None, video=video, crop=crop)
   if framed:
     nobody = np.zeros((1, JOINTS, 3)), np.zeros((1, JOINTS))
-    record["depth_range"] = kinect.depth_range(
+    record["depth_range"] = _kinect.depth_range(
         counts, *((found.pose3d, found.score) if found else nobody))
   return record
 
 
 def _record(raw: RawClip, found, read, *, video: bool, crop: bool) -> dict:
   return {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject,
-          "setup": raw.episode, "fps": FPS} | clip_encoding.fields(
+          "setup": raw.episode, "fps": FPS} | encoding.fields(
               found, read, crop=crop, video=video, names=(raw.video, raw.skeleton), apart=APART)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from actionjax.data import boxes
+from actionjax.data.clips import boxes
 from actionjax.data.formats import images
 from actionjax.data.formats.images import MOST_PIXELS
 from actionjax.errors import RawDataError

@@ -5,9 +5,10 @@ import jax
 import numpy as np
 
 from actionjax import skeletons
-from actionjax.data import catalogue, own, sampling
-from actionjax.data.graph_clips import GraphConfig
-from actionjax.data.pose2d import Pose2dConfig
+from actionjax.data import catalogue, own
+from actionjax.data.loading import sampling
+from actionjax.data.loading.graph import GraphConfig
+from actionjax.data.loading.pose2d import Pose2dConfig
 from actionjax.errors import UserError
 
 CROPS = {"centre": ((0.5, 0.5),),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from actionjax.data import boxes, kinect, videos
+from actionjax.data.clips import boxes, videos
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 
@@ -108,7 +108,7 @@ def fields(pose: Pose | None, read: Read | None, *, crop: bool, video: bool,
     raise RawDataError(f"{names[0]} has {count} frames, but {names[1]} has {pose.num_frames}; "
                        "fetch both again")
   if count != pose.num_frames:
-    seen = seen.at(kinect.resample(pose.num_frames, count))
+    seen = seen.at(resample(pose.num_frames, count))
     record["notes"] = (STRETCHED,)
   return record | pose_fields(seen, window)
 
@@ -133,3 +133,8 @@ def pose_fields(pose: Pose, window: boxes.StoredWindow) -> dict:
             "boxes": window.to_stored(around.reshape(-1, 2, 2)).reshape(-1, 4),
             "pose2d": np.where(pose.score[..., None] > 0, window.to_stored(pose.points), 0)}
   return record if pose.pose3d is None else record | {"pose3d": pose.pose3d}
+
+
+def resample(length: int, target: int) -> np.ndarray:
+  """Which of `length` poses belongs to each of `target` frames of the same time, int[target]."""
+  return ((2 * np.arange(target) + 1) * length // (2 * target)).astype(int)

@@ -14,20 +14,22 @@ import jax
 import numpy as np
 from absl import flags
 
-from actionjax.data import catalogue, own, protocols, workers
+from actionjax import workers
+from actionjax.data import catalogue, own
+from actionjax.data.clips import protocols
+from actionjax.data.clips.dataset import ClipDataset
 
 # Whoever reads batches finds here what describes them.
-from actionjax.data.clip_transform import ClipTransform as ClipTransform
-from actionjax.data.clips.dataset import ClipDataset
-from actionjax.data.graph_clips import GraphConfig as GraphConfig
-from actionjax.data.pose2d import Pose2dConfig as Pose2dConfig
-from actionjax.data.sections import CROPS as CROPS
-from actionjax.data.sections import DataConfig as DataConfig
-from actionjax.data.sections import PoseConfig as PoseConfig
-from actionjax.data.sections import VideoConfig as VideoConfig
-from actionjax.data.sections import batch_spec as batch_spec
-from actionjax.data.sections import model_inputs as model_inputs
-from actionjax.data.sections import only as only
+from actionjax.data.loading.clip_transform import ClipTransform as ClipTransform
+from actionjax.data.loading.config import CROPS as CROPS
+from actionjax.data.loading.config import DataConfig as DataConfig
+from actionjax.data.loading.config import PoseConfig as PoseConfig
+from actionjax.data.loading.config import VideoConfig as VideoConfig
+from actionjax.data.loading.config import batch_spec as batch_spec
+from actionjax.data.loading.config import model_inputs as model_inputs
+from actionjax.data.loading.config import only as only
+from actionjax.data.loading.graph import GraphConfig as GraphConfig
+from actionjax.data.loading.pose2d import Pose2dConfig as Pose2dConfig
 from actionjax.errors import UnreadableClipError, UserError
 
 

@@ -25,11 +25,6 @@ def split_lost(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return np.where(there[..., None], pose, 0.0), there.astype(np.float32)
 
 
-def resample(length: int, target: int) -> np.ndarray:
-  """Which of `length` poses belongs to each of `target` frames of the same time, int[target]."""
-  return ((2 * np.arange(target) + 1) * length // (2 * target)).astype(int)
-
-
 def number(text: str) -> float:
   """A number as Microsoft's C library writes it: -1.#IND and 1.#INF are NaN. Raises ValueError."""
   try:

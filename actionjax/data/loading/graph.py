@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from actionjax.data import pose2d, pose_sampling, transforms
+from actionjax.data.loading import pose2d, pose_sampling, transforms
 from actionjax.skeletons import Layout
 
 # Scores up to this are missing joints (PreNormalize2D of PYSKL and of MMAction2 1.0; some versions

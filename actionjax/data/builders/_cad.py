@@ -12,7 +12,8 @@ import re
 
 import numpy as np
 
-from actionjax.data import clip_encoding, image_frames, kinect
+from actionjax.data.builders import _kinect
+from actionjax.data.clips import encoding, image_frames
 from actionjax.data.formats import archives
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
@@ -105,7 +106,7 @@ def skeleton(source: Source) -> dict[int, np.ndarray]:
       raise RawDataError(f"{source}, line {number}: {len(values)} fields instead of {FIELDS}; "
                          "fetch it again")
     try:
-      row = np.array([kinect.number(text) for text in values])
+      row = np.array([_kinect.number(text) for text in values])
     except ValueError as error:
       raise RawDataError(f"{source}, line {number}: not made of numbers ({shown(error, 60)}); "
                          "fetch it again") from None
@@ -119,7 +120,7 @@ def skeleton(source: Source) -> dict[int, np.ndarray]:
   return dict(sorted(found.items()))
 
 
-def _pose(raw: RawClip) -> clip_encoding.Pose | None:
+def _pose(raw: RawClip) -> encoding.Pose | None:
   """The person in each image, or where there are none in each line; None without a file.
 
   Raises RawDataError: malformed (see `skeleton`), or no usable joint in any of the frames.
@@ -129,13 +130,13 @@ def _pose(raw: RawClip) -> clip_encoding.Pose | None:
   found = skeleton(raw.skeleton)
   lost = np.full((JOINTS, 3), np.nan)
   numbers = [number for number, _ in raw.images] or list(found)
-  pose, score = kinect.split_lost(np.stack([found.get(number, lost) for number in numbers])[None])
+  pose, score = _kinect.split_lost(np.stack([found.get(number, lost) for number in numbers])[None])
   if not score.any():
     raise RawDataError(f"{raw.skeleton}: no joint is usable in any of the {len(numbers)} frames; "
                        "fetch it again")
   pinhole = projection.scaled(projection.COEFFICIENTS["v1"], factor=raw.size[0] / 640)
   points = projection.project(pose, **pinhole)
-  return clip_encoding.Pose(np.where(score[..., None] > 0, points, 0), score, raw.size, pose)
+  return encoding.Pose(np.where(score[..., None] > 0, points, 0), score, raw.size, pose)
 
 
 def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
@@ -151,7 +152,7 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
     return image_frames.read([file for _, file in raw.images], place, FPS)
 
   record = {"clip_id": raw.clip_id, "label": raw.label, "subject": raw.subject, "fps": FPS,
-            } | clip_encoding.fields(_pose(raw), read if video and raw.images else None,
+            } | encoding.fields(_pose(raw), read if video and raw.images else None,
                                      crop=crop, video=video)
   if raw.skeleton and raw.images and not record["pose_score"].any((0, 2)).all():
     record["notes"] = ("frames without a skeleton",)

@@ -3,7 +3,8 @@ import dataclasses
 import functools
 import re
 
-from actionjax.data import clip_encoding, ntu_skeletons, videos
+from actionjax.data.builders import _ntu_skeletons
+from actionjax.data.clips import encoding, videos
 from actionjax.data.formats import archives
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
@@ -12,7 +13,7 @@ FPS = 30.0
 MAX_FRAMES = 10_000  # longer than any clip: none is thinned
 # Video, its header and the skeletons are counted by clocks of their own: frames that may differ.
 CLOCKS = 2
-VARIANTS = clip_encoding.VARIANTS
+VARIANTS = encoding.VARIANTS
 # Of the colour image that the skeletons' 2D joints are in.
 WIDTH, HEIGHT = 1920, 1080
 # The first 17 setups are NTU RGB+D, with the first 60 actions; the others have the rest.
@@ -97,7 +98,7 @@ def find(raw_dir: str, title: str, setups: range, total: int, missing: int,
   _check_setups(raw_dir, kinds)
   absent = {kind: set(every) - set(files) for kind, files in kinds.items()}
   nobody = {clip for clip, file in kinds.get("skeleton", {}).items()
-            if not ntu_skeletons.tracks_somebody(file)}
+            if not _ntu_skeletons.tracks_somebody(file)}
   listed = {clip for clip in every if _clip_id(clip) in named}
   without = absent.get("skeleton", set()) | nobody
   silent = absent.get("video", set()) - without - listed
@@ -173,12 +174,12 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
   """
   pose, read = None, None
   if raw.skeleton:
-    found = ntu_skeletons.read(raw.skeleton)
-    pose = clip_encoding.Pose(found.pose2d, found.score, (WIDTH, HEIGHT), found.pose3d)
+    found = _ntu_skeletons.read(raw.skeleton)
+    pose = encoding.Pose(found.pose2d, found.score, (WIDTH, HEIGHT), found.pose3d)
   if raw.video and video:
     read = functools.partial(_frames, raw.video)
   return {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject,
-          "camera": raw.camera, "setup": raw.setup, "fps": FPS} | clip_encoding.fields(
+          "camera": raw.camera, "setup": raw.setup, "fps": FPS} | encoding.fields(
               pose, read, crop=crop, video=video, names=(raw.video, raw.skeleton))
 
 

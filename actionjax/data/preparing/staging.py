@@ -19,8 +19,10 @@ import threading
 import time
 import zlib
 
-from actionjax.data import beam, catalogue, workers
+from actionjax import workers
+from actionjax.data import catalogue
 from actionjax.data.clips.record import canonical, complete
+from actionjax.data.preparing import beam
 from actionjax.errors import RawDataError, UnreadableClipError, UserError
 
 _REPORT_EVERY = 20.0  # seconds
@@ -97,7 +99,9 @@ def encode_one(name: str, options: dict, folder: pathlib.Path, unreadable: str, 
   record = complete(made)
   if record["clip_id"] != raw.clip_id:
     raise ValueError(f"{name}: clip {raw.clip_id} was encoded as {record['clip_id']}")
-  from actionjax.data import tfds_dataset  # imports TFDS, which a finished dataset needs not
+  from actionjax.data.preparing import (
+    tfds_dataset,  # imports TFDS, which a finished dataset needs not
+  )
   data = tfds_dataset.features().serialize_example(record)
   del made, record  # a long video's frames need not be in memory four times
   data = canonical(data)

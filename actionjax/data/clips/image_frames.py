@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from actionjax.data import boxes, videos
+from actionjax.data.clips import boxes, videos
 from actionjax.data.formats import images
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError, UnreadableClipError

@@ -25,10 +25,11 @@ import time
 
 import numpy as np
 
-from actionjax.data import catalogue, own, staging
+from actionjax.data import catalogue, own
 from actionjax.data.clips import record
 from actionjax.data.clips.dataset import INDEX_FILE, INFO_FILE, ClipDataset, Index
 from actionjax.data.formats.findings import shown
+from actionjax.data.preparing import staging
 from actionjax.errors import UserError
 
 UNREADABLE = ("fail", "skip")
@@ -67,7 +68,7 @@ def _build(module, name, variant, raw, key, staged, root, facts) -> pathlib.Path
   # Better said before minutes of copying than after.
   if shutil.disk_usage(root).free < 1.05 * needed:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
-  from actionjax.data import tfds_dataset
+  from actionjax.data.preparing import tfds_dataset
   folder, shards = tfds_dataset.write(
       name, variant, root, [path.stat().st_size - 4 for path in staged],
       lambda i: staging.read(staged[i]))
@@ -180,7 +181,7 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
     data_dir: root of prepared datasets, None for `dataset.default_data_dir()`.
     variant: one of the builder's variants; None is its first.
     workers: processes that encode; None for all cores, 1 for none but this one.
-    beam: encode in an Apache Beam pipeline with these options; None without. See `data/beam.py`.
+    beam: encode in an Apache Beam pipeline with these options; None without. See `beam.py`.
     report: called with each line for the user.
     options: of a user's own dataset; see its kind's OPTIONS.
     unreadable: "fail" stops at a clip that cannot be read; "skip" leaves it out, and the

@@ -3,8 +3,8 @@ import dataclasses
 
 import numpy as np
 
-from actionjax.data import graph_clips, pose2d, pose_sampling, sampling, transforms
-from actionjax.data.sections import CROPS, DataConfig, model_inputs
+from actionjax.data.loading import graph, pose2d, pose_sampling, sampling, transforms
+from actionjax.data.loading.config import CROPS, DataConfig, model_inputs
 from actionjax.errors import UnreadableClipError, UserError
 
 
@@ -30,7 +30,8 @@ class _Choices:
   interval: tuple[float, float] = (0.0, 0.0)
   intensity: tuple[float, float] = (0.0, 0.0)
   framing: pose2d.Framing | None = None
-  graph: tuple[graph_clips.Sequence, np.ndarray] | None = None
+  # In quotes: here the field itself is called `graph`.
+  graph: "tuple[graph.Sequence, np.ndarray] | None" = None
   picks: np.ndarray | None = None
   size: tuple[int, int] | None = None
 
@@ -76,7 +77,7 @@ class ClipTransform:
       choices = dataclasses.replace(choices, framing=self._shared(pose2d.training(
           config.pose2d, record, first, length, choices.mirror, rng)))
     if config.graph:
-      clip = graph_clips.sequence(config.graph, record, self.layout)
+      clip = graph.sequence(config.graph, record, self.layout)
       first, length = self._cut(clip.num_frames, choices)
       choices = dataclasses.replace(choices, graph=(
           clip, first + pose_sampling.uniform_frames(length, config.graph.num_frames, rng)))
@@ -106,8 +107,8 @@ class ClipTransform:
       framings = [pose2d.testing(config.pose2d, record, self.views, at) for at in self.crops]
     graphs = [None] * self.views
     if config.graph:
-      clip = graph_clips.sequence(config.graph, record, self.layout)
-      graphs = [(clip, frames) for frames in graph_clips.test_frames(
+      clip = graph.sequence(config.graph, record, self.layout)
+      graphs = [(clip, frames) for frames in graph.test_frames(
           config.graph, clip, self.views)]
     picks, size = [None] * self.views, config.video and (
         config.video.test_size or config.video.size)
@@ -146,7 +147,7 @@ class ClipTransform:
     if config.pose:
       row["pose3d"], row["pose_score"] = self._pose3d(record, choices)
     if config.graph:
-      row[config.graph.source], row["pose_score"] = graph_clips.apply(
+      row[config.graph.source], row["pose_score"] = graph.apply(
           config.graph, *choices.graph, choices.mirror, self.layout)
     if config.pose2d:
       row["pose2d"], row["pose_score"] = pose2d.apply(config.pose2d, record, choices.framing,

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from actionjax.data import pose_sampling, transforms
+from actionjax.data.loading import pose_sampling, transforms
 from actionjax.skeletons import Layout
 
 TEST_RESIZE = ("square", "centre")

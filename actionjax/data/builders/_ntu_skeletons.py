@@ -16,7 +16,8 @@ import dataclasses
 
 import numpy as np
 
-from actionjax.data import boxes, kinect
+from actionjax.data.builders import _kinect
+from actionjax.data.clips import boxes
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 
@@ -98,7 +99,7 @@ def _body(lines: _Lines) -> tuple[str, np.ndarray]:
   except ValueError:
     pass
   try:
-    return header[0], np.array([[kinect.number(text) for text in row] for row in wanted])
+    return header[0], np.array([[_kinect.number(text) for text in row] for row in wanted])
   except ValueError as error:
     raise lines.error(f"a joint is not made of numbers ({error})") from None
 
@@ -152,7 +153,7 @@ def motion(joints: np.ndarray) -> float:
   Args:
     joints: float[n,25,5]; lost joints do not count.
   """
-  pose, score = kinect.split_lost(joints[..., :3])
+  pose, score = _kinect.split_lost(joints[..., :3])
   there = pose[score > 0]
   return float(there.var(0).sum()) if len(there) else 0.0
 
@@ -161,7 +162,7 @@ def _is_noise(joints: np.ndarray) -> bool:
   """Whether a body is too short in time or too flat to be a person."""
   if len(joints) <= NOISE_FRAMES:
     return True
-  pose, score = kinect.split_lost(joints[..., :3])
+  pose, score = _kinect.split_lost(joints[..., :3])
   seen = score.any(-1)
   if not seen.any():
     return True
@@ -182,7 +183,7 @@ def persons(num_frames: int, bodies: dict) -> Skeleton:
     a `Skeleton` of M <= 2 persons; M = 0 where no joint of any body is usable.
   """
   usable = {body: value for body, value in bodies.items()
-            if kinect.split_lost(value[1][..., :3])[1].any()}
+            if _kinect.split_lost(value[1][..., :3])[1].any()}
   kept = [value for value in usable.values() if not _is_noise(value[1])] or list(usable.values())
   # A stable order: bodies that move equally stay as they appeared.
   kept.sort(key=lambda value: -motion(value[1]))
@@ -195,7 +196,7 @@ def persons(num_frames: int, bodies: dict) -> Skeleton:
     if free:
       free[0].joints[frames], free[0].taken[frames] = joints, True
   values = np.array([slot.joints for slot in slots]).reshape(len(slots), num_frames, JOINTS, 5)
-  pose3d, score = kinect.split_lost(values[..., :3])
+  pose3d, score = _kinect.split_lost(values[..., :3])
   # One score serves both: a joint without a place in the image is lost too.
   with np.errstate(invalid="ignore"):
     score = score * (np.abs(values[..., 3:]) < boxes.FARTHEST_PIXEL).all(-1)

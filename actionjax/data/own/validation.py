@@ -2,7 +2,8 @@
 import dataclasses
 import functools
 
-from actionjax.data import own, workers
+from actionjax import workers
+from actionjax.data import own
 from actionjax.data.formats.findings import Finding, Findings
 from actionjax.errors import UserError
 

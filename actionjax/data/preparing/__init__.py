@@ -1,0 +1,1 @@
+"""Raw files to prepared datasets: in worker processes or a Beam pipeline, staged, and cut."""
