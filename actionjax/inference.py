@@ -10,10 +10,10 @@ import numpy as np
 from actionjax import models, skeletons
 from actionjax.data.clips import skeleton_arrays
 from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.ops import compilation
-from actionjax.steps.train import parse_data
 from actionjax.training import checkpoint
 
 

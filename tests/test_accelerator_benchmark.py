@@ -362,7 +362,7 @@ def test_the_compacted_network_computes_what_the_masked_one_does():
 def test_pytorchs_side_agrees_within_the_types_rounding(name):
   pytest.importorskip("torch")
   from actionjax.benchmarks.accelerator import torch_side
-  for dtype, tolerance in (("float32", 1e-3), ("bfloat16", session.TOLERANCE)):
+  for dtype, tolerance in (("float32", 1e-3), ("bfloat16", report.TOLERANCE)):
     ours, theirs = jax_side.JaxSide(), torch_side.TorchSide()
     ours.prepare(name, True, dtype=dtype)
     ours.tune()

@@ -13,9 +13,9 @@ from actionjax.data.clips.dataset import INFO_FILE
 from actionjax.data.formats import images
 from actionjax.data.loading import pipeline
 from actionjax.data.loading.clip_transform import ClipTransform
+from actionjax.data.loading.config import parse_data
 from actionjax.data.preparing import cutting, preparation
 from actionjax.errors import UserError
-from actionjax.steps import train
 from tests import raw_utd
 
 VIDEO = pipeline.VideoConfig(num_frames=8, size=(32, 32), margin=0.1, crop=0.9)
@@ -193,7 +193,7 @@ def test_real_clips(real_data, tmp_path):
   original = catalogue.open_dataset(str(tmp_path / "data"), "utd_mhad")
   assert len(original) == 3
   config = configuration.load(f"{configuration.shipped_directory()}/vpn_utd_mhad.py")
-  transform = ClipTransform(train.parse_data(config.data, "config.data"))
+  transform = ClipTransform(parse_data(config.data, "config.data"))
   whole = reopened(original, tmp_path / "whole")
   small = reopened(original, tmp_path / "small", size=168, frames=40, hold=True)
   for i in range(3):

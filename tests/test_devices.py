@@ -55,7 +55,7 @@ DEVICES = textwrap.dedent("""
     found = []
     for count in (1, 8):
       mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
-      variables = train.initialise_variables(parsed, 5, mesh)
+      variables = initialise.fresh_variables(parsed.model, train.test_spec(parsed), 5, mesh)
       labels = optim.frozen_labels(variables["params"], ())
       # Adam would blow rounding up where a gradient is nearly zero.
       optimiser = optim.make(optim.OptimConfig(name="sgd", learning_rate=0.1), 3, labels)

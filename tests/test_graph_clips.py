@@ -9,6 +9,7 @@ import actionjax
 from actionjax import configuration, recipe, skeletons
 from actionjax.data import catalogue
 from actionjax.data.loading import graph, pipeline, pose_sampling
+from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout
 from actionjax.models import stgcn
@@ -193,7 +194,7 @@ def test_mistakes_are_named():
   with pytest.raises(UserError, match="data.graph.motion=True and stream=bone"):
     parse(normalise="none", stream="bone_motion")
   with pytest.raises(UserError, match="data.pose and data.graph cannot both be given"):
-    train.parse_data(data | dict(pose=dict(num_poses=3)), "data")
+    parse_data(data | dict(pose=dict(num_poses=3)), "data")
 
 
 # ---- a converted checkpoint ----------------------------------------------------------------

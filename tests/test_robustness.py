@@ -16,6 +16,7 @@ import pytest
 from actionjax import recipe
 from actionjax.data import builders, catalogue
 from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import scores
 from actionjax.ops import corruption
@@ -80,7 +81,7 @@ def _scores(workdir, step):
 def test_scores_are_those_of_skeletons_without_the_joints(finished, runs, tiny_data_dir):
   _, workdir, _ = finished
   variables, description = checkpoint.load_model(checkpoint.find_model(runs["cnn"]))
-  data = train.parse_data(description["data"], "data")
+  data = parse_data(description["data"], "data")
   clips = pipeline.open_part(data, tiny_data_dir, "test")
   weights, bias = (np.asarray(variables["params"]["Dense_0"][key]) for key in ("kernel", "bias"))
   for probability in (0.0, 1 / 4, 1.0):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from actionjax import skeletons
+from actionjax.data.formats import images
 from actionjax.data.loading import transforms
 
 
@@ -58,7 +59,7 @@ def test_place_window_corners():
 
 def test_depth_to_grey_by_hand():
   depth = np.array([[0, 1000, 1500, 2000, 2001, 500]], np.uint16)
-  grey = transforms.depth_to_grey(depth, np.array([1000, 2000], np.float32))
+  grey = images.depth_to_grey(depth, np.array([1000, 2000], np.float32))
   np.testing.assert_array_equal(grey, [[0, 255, 128, 1, 0, 255]])
 
 

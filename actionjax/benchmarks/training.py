@@ -9,7 +9,7 @@ from actionjax import recipe
 from actionjax.data.loading import pipeline
 from actionjax.ops import compilation
 from actionjax.steps import train
-from actionjax.training import optim, sharding, state, steps
+from actionjax.training import initialise, optim, sharding, state, steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _measure_step(step, data_dir, mesh, num_steps: int) -> Timing:
   next(feed)
   loader = _median(lambda: next(feed), num_steps)
 
-  variables = train.initialise_variables(parsed, 0, mesh)
+  variables = initialise.fresh_variables(parsed.model, train.test_spec(parsed), 0, mesh)
   labels = optim.frozen_labels(variables["params"], tuple(config.freeze))
   optimiser = optim.make(parsed.optim, 1000, labels)
   current = state.create(variables, optimiser, ema=config.ema is not None)

@@ -6,10 +6,9 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from actionjax.data.loading import pose2d
 from actionjax.errors import UserError
 from actionjax.ops import skeleton_streams
-from actionjax.papers import adoption
+from actionjax.papers import adoption, posec3d_recipe
 
 NETWORKS = {"stgcnpp": dict(name="stgcn", variant="stgcnpp"),
             "stgcn": dict(name="stgcn", variant="stgcn"), "msg3d": dict(name="msg3d")}
@@ -33,7 +32,7 @@ def config(name: str, args: Mapping[str, Any]) -> ConfigDict:
   streams = tuple(args["stream"].split("+"))
   for field, given, known in (("network", (args["network"],), NETWORKS),
                               ("stream", streams, skeleton_streams.STREAMS),
-                              ("released", (args["released"],), pose2d.RELEASED)):
+                              ("released", (args["released"],), tuple(posec3d_recipe.RELEASED))):
     for one in given:
       if one not in known:
         raise UserError(f"config argument {field}={one} is none of {', '.join(known)}")

@@ -58,7 +58,8 @@ def run(config: Config, context: Context) -> dict:
   parsed = parse(config, context.path)
   _check(config, parsed, known, context.path)
   variables, report = initialise.load_into(
-      train.initialise_variables(parsed, context.seed, context.mesh), loaded,
+      initialise.fresh_variables(parsed.model, train.test_spec(parsed), context.seed,
+                                 context.mesh), loaded,
       initialise.InitFrom(config.source, strict=True))
   if report.skipped:
     raise UserError(f"{config.source} has weights that {context.path}.model has no place for: "

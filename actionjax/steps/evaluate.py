@@ -9,12 +9,12 @@ import jax
 from actionjax import configuration, models
 from actionjax.data import catalogue, own
 from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.evaluators import scores as files
 from actionjax.ops import corruption
 from actionjax.steps.context import Context
-from actionjax.steps.train import parse_data
 from actionjax.training import checkpoint, sharding
 from actionjax.training.state import digest
 

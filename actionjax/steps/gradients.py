@@ -10,12 +10,12 @@ import numpy as np
 
 from actionjax import console, models
 from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
 from actionjax.ops import compilation
 from actionjax.report import figures
 from actionjax.steps import group
 from actionjax.steps.context import Context
-from actionjax.steps.train import parse_data
 from actionjax.training import checkpoint, losses, sharding
 from actionjax.training.state import path_names
 

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 
 from actionjax.data import catalogue
+from actionjax.data.loading.config import parse_data
 from actionjax.data.preparing import preparation
 from actionjax.steps.context import Context
-from actionjax.steps.train import parse_data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,17 +1,15 @@
 """The step that trains a model by gradient."""
 import dataclasses
 import functools
-import inspect
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from actionjax import configuration, console, models
-from actionjax.data import own
 from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.ops import compilation, corruption
@@ -130,7 +128,7 @@ def parse(config: Config, path: str) -> Parsed:
     _check_graph(model, data, path)
   return Parsed(
       model=model, data=pipeline.only(data, model.inputs),
-      loss=parse_loss(config.loss, f"{path}.loss"), optim=optimiser,
+      loss=losses.parse(config.loss, f"{path}.loss"), optim=optimiser,
       validation=validation, views=views or classification.ViewConfig(),
       init_from=tuple(build(initialise.InitFrom, item, f"{path}.init_from[{i}]")
                       for i, item in enumerate(config.init_from)))
@@ -151,35 +149,6 @@ def _check_graph(model, data: pipeline.DataConfig, path: str) -> None:
     raise UserError(f"{path}.model.stream={model.stream}: beside {path}.data.graph give "
                     f"data.graph.motion=True and stream={model.stream.removesuffix('_motion')}, so "
                     "that the motion is that of consecutive frames")
-
-
-def parse_data(section: Mapping, path: str) -> pipeline.DataConfig:
-  """A data section with its nested sections."""
-  section = configuration.to_dict(section)
-  for key, cls in (("video", pipeline.VideoConfig), ("pose", pipeline.PoseConfig),
-                   ("pose2d", pipeline.Pose2dConfig),
-                   ("graph", pipeline.GraphConfig), ("about", own.About)):
-    if section.get(key) is not None:
-      section[key] = configuration.build(cls, section[key], f"{path}.{key}")
-  # Dataclasses pass through `build` as they are.
-  configuration.check_keys(section, {f.name for f in dataclasses.fields(pipeline.DataConfig)}, path)
-  try:
-    return pipeline.DataConfig(**{k: v for k, v in section.items() if v is not None})
-  except TypeError as error:
-    raise UserError(f"{path}: {error}") from error
-
-
-def parse_loss(section: Mapping, path: str):
-  """The loss function of a section, its keyword arguments bound."""
-  fields = dict(section)
-  name = fields.pop("name", "cross_entropy")
-  function = getattr(losses, name, None)
-  if not callable(function) or "logits" not in inspect.signature(function).parameters:
-    raise UserError(f"{path}.name: there is no loss {name!r} in actionjax.training.losses")
-  known = {key for key, parameter in inspect.signature(function).parameters.items()
-           if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
-  configuration.check_keys(fields, known, path)
-  return functools.partial(function, **{k: v for k, v in fields.items() if v is not None})
 
 
 def describe(config: Config, parsed: Parsed) -> dict:
@@ -204,7 +173,8 @@ def run(config: Config, context: Context) -> dict:
   per_epoch = len(clips) / config.batch_size
   total = config.num_steps or max(1, round(config.epochs * per_epoch))
 
-  variables = initialise_variables(parsed, context.seed, mesh)
+  variables = initialise.fresh_variables(
+      parsed.model, test_spec(parsed), context.seed, mesh)
   for source in parsed.init_from:
     loaded, _ = checkpoint.load_model(context.model_of(source.source), sharding.replicated(mesh))
     variables, report = initialise.load_into(variables, loaded, source)
@@ -261,18 +231,10 @@ def run(config: Config, context: Context) -> dict:
           "best_step": progress.best_step, "seconds_since_resume": time.time() - began}
 
 
-def initialise_variables(parsed: Parsed, seed: int, mesh) -> dict:
-  """Fresh variables, replicated on the mesh, from a seed."""
-  # Of a test batch: its maps and its video go together where those of training have other sizes.
-  spec = pipeline.batch_spec(parsed.data, 1, test=True)
-
-  def init(key):
-    batch = {name: jnp.zeros(s.shape, s.dtype) for name, s in spec.items()}
-    return parsed.model.init({"params": key, "dropout": key}, batch, train=False)
-
-  # Runs once: compiling hundreds of random draws well would take longer than drawing them.
-  return jax.jit(init, out_shardings=sharding.replicated(mesh),
-                 compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(seed))
+def test_spec(parsed: Parsed) -> dict:
+  """Shapes and types of one test clip's batch: its maps and its video go together where those of
+  training have other sizes."""
+  return pipeline.batch_spec(parsed.data, 1, test=True)
 
 
 def _augment(config: Config, parsed: Parsed):

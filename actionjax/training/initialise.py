@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from actionjax import console
 from actionjax.errors import UserError
+from actionjax.training import sharding
 from actionjax.training.state import path_names
 
 
@@ -132,3 +133,20 @@ def _grows(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
 def _inside(name: str) -> str:
   """A path without its collection: "params/backbone/..." as "backbone/..."."""
   return name.partition("/")[2]
+
+
+def fresh_variables(model, spec: Mapping, seed: int, mesh) -> dict:
+  """Fresh variables, replicated on the mesh, from a seed.
+
+  Args:
+    model: a system's module.
+    spec: name -> what has a `shape` and a `dtype`, of a batch.
+  """
+
+  def init(key):
+    batch = {name: jnp.zeros(s.shape, s.dtype) for name, s in spec.items()}
+    return model.init({"params": key, "dropout": key}, batch, train=False)
+
+  # Runs once: compiling hundreds of random draws well would take longer than drawing them.
+  return jax.jit(init, out_shardings=sharding.replicated(mesh),
+                 compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(seed))

@@ -3,9 +3,29 @@
 A config names one by its function name; its remaining keys are keyword arguments:
 `loss(logits, out, batch, params, **config.loss) -> (scalar, parts)`.
 """
+import functools
+import inspect
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import optax
+
+from actionjax import configuration
+from actionjax.errors import UserError
+
+
+def parse(section: Mapping, path: str):
+  """The loss function of a section, its keyword arguments bound."""
+  fields = dict(section)
+  name = fields.pop("name", "cross_entropy")
+  function = globals().get(name)
+  if not callable(function) or "logits" not in inspect.signature(function).parameters:
+    raise UserError(f"{path}.name: there is no loss {name!r} in actionjax.training.losses")
+  known = {key for key, parameter in inspect.signature(function).parameters.items()
+           if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+  configuration.check_keys(fields, known, path)
+  return functools.partial(function, **{k: v for k, v in fields.items() if v is not None})
 
 
 def masked_mean(values, valid):

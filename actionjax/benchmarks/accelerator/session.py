@@ -22,9 +22,6 @@ from actionjax.ops.convolution import LOWERINGS
 
 # The most important first.
 ORDER = (*CASES, "heatmaps", "superclasses", "compacted", "kernels", "largest")
-# Largest difference of logits, relative to their size: what bfloat16's rounding makes of some fifty
-# layers.
-TOLERANCE = 0.05
 _MARGIN = 5.0  # seconds kept at the end for writing
 
 
@@ -185,7 +182,7 @@ class _Session:
     if "torch" in measured:
       row["difference"] = _difference(ours.call(self._deadline, "outputs"),
                                       measured["torch"].call(self._deadline, "outputs"))
-      if row["difference"] > TOLERANCE:
+      if row["difference"] > report.TOLERANCE:
         self._note(f"{name}: outputs differ from PyTorch's by {row['difference']:.3f} of their "
                    "size; no ratio")
     self._sides.settle()

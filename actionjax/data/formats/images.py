@@ -96,3 +96,14 @@ def decode_frame(data: bytes, name: str = "a frame") -> np.ndarray:
     raise UnreadableClipError(f"{name} is an image of {image.dtype}{list(image.shape)}; "
                               "expected 8-bit colour or 16-bit depth")
   return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
+
+
+def depth_to_grey(depth: np.ndarray, depth_range: np.ndarray) -> np.ndarray:
+  """Millimetres uint16[H,W] as uint8[H,W]: 255 is near, 1 far, 0 nothing or behind.
+
+  Args:
+    depth_range: (near, far) of the person over the clip, in millimetres.
+  """
+  near, far = float(depth_range[0]), float(depth_range[1])
+  value = np.clip(1 + 254 * (far - depth.astype(np.float32)) / max(far - near, 1.0), 1, 255)
+  return np.where((depth == 0) | (depth > far), 0, value).astype(np.uint8)

@@ -1,10 +1,11 @@
 """What of a dataset's clips a model reads, and how: the `data` section of configs."""
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 
-from actionjax import skeletons
+from actionjax import configuration, skeletons
 from actionjax.data import catalogue, own
 from actionjax.data.loading import sampling
 from actionjax.data.loading.graph import GraphConfig
@@ -194,3 +195,19 @@ def batch_spec(config: DataConfig, batch_size: int, *, test: bool = False) -> di
       spec[name] = ((*shape, 3 if name == "pose3d" else 2), np.float32)
   return {key: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
           for key, (shape, dtype) in spec.items()}
+
+
+def parse_data(section: Mapping, path: str) -> DataConfig:
+  """A data section with its nested sections."""
+  section = configuration.to_dict(section)
+  for key, cls in (("video", VideoConfig), ("pose", PoseConfig),
+                   ("pose2d", Pose2dConfig),
+                   ("graph", GraphConfig), ("about", own.About)):
+    if section.get(key) is not None:
+      section[key] = configuration.build(cls, section[key], f"{path}.{key}")
+  # Dataclasses pass through `build` as they are.
+  configuration.check_keys(section, {f.name for f in dataclasses.fields(DataConfig)}, path)
+  try:
+    return DataConfig(**{k: v for k, v in section.items() if v is not None})
+  except TypeError as error:
+    raise UserError(f"{path}: {error}") from error

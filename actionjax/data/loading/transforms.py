@@ -113,17 +113,6 @@ def place_window(box: np.ndarray, size: tuple[int, int], *, crop: float, at: tup
                 top + max(1, int(round(crop * height))), size, mirror)
 
 
-def depth_to_grey(depth: np.ndarray, depth_range: np.ndarray) -> np.ndarray:
-  """Millimetres uint16[H,W] as uint8[H,W]: 255 is near, 1 far, 0 nothing or behind.
-
-  Args:
-    depth_range: (near, far) of the person over the clip, in millimetres.
-  """
-  near, far = float(depth_range[0]), float(depth_range[1])
-  value = np.clip(1 + 254 * (far - depth.astype(np.float32)) / max(far - near, 1.0), 1, 255)
-  return np.where((depth == 0) | (depth > far), 0, value).astype(np.uint8)
-
-
 def decode_frames(record: dict, picks: np.ndarray) -> dict[int, np.ndarray]:
   """Decodes the picked frames, and only those, each once.
 
@@ -143,7 +132,7 @@ def decode_frames(record: dict, picks: np.ndarray) -> dict[int, np.ndarray]:
     if isinstance(frame, bytes):
       frame = images.decode_frame(frame, f"frame {pick} of clip {record['clip_id']}")
     if frame.dtype == np.uint16:
-      frame = depth_to_grey(frame, record["depth_range"])
+      frame = images.depth_to_grey(frame, record["depth_range"])
     frames[int(pick)] = frame
   return frames
 

@@ -4,7 +4,7 @@ The copy is a prepared dataset of the same name, variant and version in a data f
 so that configs run on it unchanged. Its `info.json` says under `cut` what was taken away, and
 evaluations repeat that in their results.
 
-Depth is stored as the grey picture that `transforms.depth_to_grey` makes of it for the networks
+Depth is stored as the grey picture that `images.depth_to_grey` makes of it for the networks
 anyway, without loss; smaller frames take the nearest pixel, as preparing depth does. Colour is
 averaged over areas and stored as JPEG.
 """
@@ -22,7 +22,6 @@ from actionjax.data.clips import encoding
 from actionjax.data.clips.dataset import INDEX_FILE, INFO_FILE, ClipDataset
 from actionjax.data.clips.record import canonical, complete
 from actionjax.data.formats import images
-from actionjax.data.loading import transforms
 from actionjax.errors import UserError
 
 # Skeletons are rounded to these powers of two, far below what a sensor tells apart: the zeros at
@@ -177,7 +176,7 @@ def _encode(data: bytes, record: dict, target: tuple[int, int]) -> bytes:
   frame = images.decode_frame(data, f"a frame of clip {record['clip_id']}")
   depth = frame.dtype == np.uint16
   if depth:
-    frame = transforms.depth_to_grey(frame, record["depth_range"])
+    frame = images.depth_to_grey(frame, record["depth_range"])
   elif frame.shape[:2] == target:
     return data
   if frame.shape[:2] != target:
