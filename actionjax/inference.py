@@ -134,8 +134,7 @@ def load(path: str | pathlib.Path) -> Recogniser:
   if "class_names" not in description:
     raise UserError(f"{directory} holds weights to start a training from (init_from), not a "
                     "classifier")
-  model = models.create(description["model"], num_classes=len(description["class_names"]),
-                        layout=description["layout"], path="the checkpoint's model")
+  model = models.from_description(description)
   return Recogniser(
       model=model, variables=variables, class_names=tuple(description["class_names"]),
       layout=skeletons.layout(description["layout"]) if description["layout"] else None,

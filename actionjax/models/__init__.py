@@ -34,3 +34,16 @@ def create(config: Mapping, *, num_classes: int, layout: str, path: str = "confi
     raise configuration.UserError(f"{path}.layout is {fields['layout']!r}, but the dataset's "
                                   f"skeletons are of the layout {layout}")
   return configuration.build(model, fields, path, num_classes=num_classes)
+
+
+def from_description(description: Mapping):
+  """The model that a checkpoint holds the weights of.
+
+  Args:
+    description: of the checkpoint: `model`, its section, `class_names` and `layout`.
+
+  Raises:
+    UserError: this version has no such model, or a field of it is unknown here.
+  """
+  return create(description["model"], num_classes=len(description["class_names"]),
+                layout=description["layout"], path="the checkpoint's model")

@@ -77,8 +77,7 @@ def run(config: Config, context: Context) -> dict:
     raise UserError(f"{context.path}.model_from: {config.model_from} holds converted weights "
                     "alone; a config that says which network they are evaluates them, such as "
                     "configs/posec3d_ntu60.py:test=DIR")
-  model = models.create(description["model"], num_classes=len(description["class_names"]),
-                        layout=description["layout"], path="the checkpoint's model")
+  model = models.from_description(description)
   data = data_of(config, description, model, context)
   clips = pipeline.open_part(data, context.data_dir, config.part)
   corrupt = dropper(model, data, config.drop_joints, config.drop_seed, context.path)

@@ -65,8 +65,7 @@ def run(config: Config, context: Context) -> dict:
   variables, description = checkpoint.load_model(context.model_of(config.model_from),
                                                  sharding.replicated(context.mesh))
   data = parse_data(description["data"], "the checkpoint's data")
-  model = models.create(description["model"], num_classes=len(description["class_names"]),
-                        layout=description["layout"], path="the checkpoint's model")
+  model = models.from_description(description)
   superclasses = group.load(context, config.superclasses) if config.superclasses else ()
   names = sorted((name for name in path_names(variables["params"]) if pattern.fullmatch(name)),
                  key=lambda name: [int(n) for n in re.findall(r"\d+", name)])

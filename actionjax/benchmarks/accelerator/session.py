@@ -245,6 +245,8 @@ class _Session:
       for row in rows:
         self._say(report.kernel_line(row, self.results["peaks"]))
     self._sides.release(remote)
+    self._say(f"{self._folder / 'lowerings.json'} is what these times choose; its entry goes into "
+              "actionjax/ops/lowerings.json")
 
   def _other(self, name: str) -> None:
     remote = self._sides.open("others:Others")
