@@ -98,8 +98,9 @@ class Runs:
   @classmethod
   def rows(cls, workdir: pathlib.Path, step: str) -> list[dict]:
     """The metrics that a step has written so far."""
-    from actionjax.training import metrics
-    found = [row for path in workdir.glob(f"*_{step}/metrics.jsonl") for row in metrics.read(path)]
+    from actionjax.training import metric_writer
+    found = [row for path in workdir.glob(f"*_{step}/metrics.jsonl")
+             for row in metric_writer.read(path)]
     return [row for row in found if "loss" in row]
 
   def wait_for(self, process, workdir, step: str, at: int) -> None:

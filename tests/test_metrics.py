@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from actionjax.evaluators import metrics
-from actionjax.training import metrics as metric_files
+from actionjax.training import metric_writer as metric_files
 
 
 def test_metrics_by_hand():

@@ -19,7 +19,7 @@ from actionjax.models import layers
 from actionjax.models.resnet3d import ResNet3D
 from actionjax.pruning import compact, masks, scores
 from actionjax.report import summary
-from actionjax.training import checkpoint, initialise, losses, optim, steps
+from actionjax.training import checkpoint, initialise, losses, optim, train_step
 from actionjax.training import state as states
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -289,7 +289,7 @@ def _trainer(model, variables, alive, name, ema=0.9):
   optimiser = optim.make(optim.OptimConfig(name=name, learning_rate=1e-2, weight_decay=0.1,
                                            decay_all=True), 10, labels)
   loss = functools.partial(losses.cross_entropy, params=None)
-  step = jax.jit(steps.make_train_step(
+  step = jax.jit(train_step.make_train_step(
       model, lambda logits, out, batch, params: loss(logits, out, batch), optimiser, labels,
       seed=0, ema=ema))
   state = states.create({**variables, "params": masks.apply_masks(variables["params"], alive)},

@@ -17,7 +17,7 @@ from actionjax.data.loading import pipeline
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.training import checkpoint
-from actionjax.training import metrics as metric_files
+from actionjax.training import metric_writer as metric_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from actionjax.errors import UserError
-from actionjax.training import checkpoint, loop, losses, optim, sharding, steps
-from actionjax.training import metrics as metric_files
+from actionjax.training import checkpoint, loop, losses, optim, sharding
+from actionjax.training import metric_writer as metric_files
 from actionjax.training import state as states
+from actionjax.training.train_step import apply_masks, make_train_step
 from tests import toy
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -33,7 +34,7 @@ def _setup(config=None, *, freeze=(), ema=None, total=20, model=None):
   variables = model.init(jax.random.key(0), toy.batch(), train=False)
   labels = optim.frozen_labels(variables["params"], freeze)
   optimiser = optim.make(config or optim.OptimConfig(learning_rate=1e-2), total, labels)
-  step = steps.make_train_step(model, losses.cross_entropy, optimiser, labels, seed=1, ema=ema)
+  step = make_train_step(model, losses.cross_entropy, optimiser, labels, seed=1, ema=ema)
   traces = []
 
   def traced(state, batch, scale):
@@ -162,7 +163,7 @@ def test_masked_weights_stay_exactly_zero(name):
   mask = jnp.asarray(np.random.default_rng(0).random(kernel.shape) < 0.5)
   masks = jax.tree.map(lambda m: m, state.masks)
   masks["neck"]["dense"]["kernel"] = mask
-  state = state.replace(masks=masks, params=steps.apply_masks(state.params, masks))
+  state = state.replace(masks=masks, params=apply_masks(state.params, masks))
   end, _ = _run(state, train_step, 4)
   found = np.asarray(end.params["neck"]["dense"]["kernel"])
   assert not found[~np.asarray(mask)].any() and (found[np.asarray(mask)] != 0).all()

@@ -9,7 +9,8 @@ from actionjax import recipe
 from actionjax.data.loading import pipeline
 from actionjax.ops import compilation
 from actionjax.steps import train
-from actionjax.training import initialise, optim, sharding, state, steps
+from actionjax.training import initialise, optim, sharding, state
+from actionjax.training.train_step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,8 @@ def _measure_step(step, data_dir, mesh, num_steps: int) -> Timing:
   labels = optim.frozen_labels(variables["params"], tuple(config.freeze))
   optimiser = optim.make(parsed.optim, 1000, labels)
   current = state.create(variables, optimiser, ema=config.ema is not None)
-  train_step = jax.jit(steps.make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=0,
-                                             ema=config.ema), donate_argnums=0,
+  train_step = jax.jit(make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=0,
+                                       ema=config.ema), donate_argnums=0,
                        compiler_options=compilation.compiler_options())
   one = np.float32(1)
 

@@ -8,7 +8,7 @@ import numpy as np
 from actionjax.data.loading import pipeline
 from actionjax.evaluators.scores import Scores
 from actionjax.ops import compilation
-from actionjax.training import sharding, steps
+from actionjax.training import sharding, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
   Returns:
     the step; its streams are a dict of float32[B,N], empty for a model without `stream_logits`.
   """
-  eval_step = steps.make_eval_step(model)
+  eval_step = train_step.make_eval_step(model)
   combine = jnp.mean if views.aggregate == "mean" else jnp.max
 
   def aggregate(probabilities, size):

@@ -14,7 +14,7 @@ import numpy as np
 
 from actionjax.errors import UserError
 from actionjax.training.state import path_names
-from actionjax.training.steps import apply_masks
+from actionjax.training.train_step import apply_masks
 
 __all__ = ["SCOPES", "apply_masks", "channel_leaves", "conv_unit_norm", "find_masks", "living",
            "make_masks", "norm_path", "report", "surviving", "unpruned"]

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from actionjax.training import metrics as metric_files
+from actionjax.training import metric_writer as metric_files
 
 
 def write_all(workdir: pathlib.Path) -> None:

@@ -16,8 +16,9 @@ from actionjax.ops import compilation, corruption
 from actionjax.pruning import masks as pruning_masks
 from actionjax.steps import group, prune
 from actionjax.steps.context import Context
-from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding, steps
+from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding
 from actionjax.training import state as states
+from actionjax.training.train_step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,8 +201,8 @@ def run(config: Config, context: Context) -> dict:
   abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
   train_step = jax.jit(
-      steps.make_train_step(parsed.model, loss, optimiser, labels, seed=context.seed,
-                            ema=config.ema, augment=_augment(config, parsed)),
+      make_train_step(parsed.model, loss, optimiser, labels, seed=context.seed,
+                      ema=config.ema, augment=_augment(config, parsed)),
       donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
       compiler_options=compilation.compiler_options())
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from actionjax import console
 from actionjax.errors import UserError
 from actionjax.training import checkpoint, sharding
-from actionjax.training.metrics import MetricWriter
+from actionjax.training.metric_writer import MetricWriter
 from actionjax.training.optim import OptimConfig
 from actionjax.training.state import TrainState
 

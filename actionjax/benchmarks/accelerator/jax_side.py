@@ -15,7 +15,8 @@ from actionjax.benchmarks.accelerator import cases, flops
 from actionjax.ops import compilation, convolution
 from actionjax.pruning import compact, scores
 from actionjax.pruning import masks as pruning_masks
-from actionjax.training import optim, state, steps
+from actionjax.training import optim, state
+from actionjax.training.train_step import make_train_step
 
 PASSES = ("train", "forward")
 
@@ -173,8 +174,8 @@ class JaxSide:
     optimiser = optim.make(cases.optim(self._case), 1000, labels)
     self._make_state = functools.partial(state.create, optimiser=optimiser, ema=False,
                                          masks=self._masks)
-    train_step = steps.make_train_step(self._model, cases.loss(self._case), optimiser, labels,
-                                       seed=0, ema=None)
+    train_step = make_train_step(self._model, cases.loss(self._case), optimiser, labels, seed=0,
+                                 ema=None)
     options = compilation.compiler_options()
     batch = self._abstract_batch(self._batch_size)
     with convolution.forced(self._lowering):
