@@ -43,10 +43,11 @@ DEVICES = textwrap.dedent("""
     import numpy as np
     from jax.sharding import Mesh
     from actionjax import configuration, recipe
-    from actionjax.data import pipeline
+    from actionjax.data.loading import pipeline
     from actionjax.steps import train
-    from actionjax.training import checkpoint, optim, sharding, steps
+    from actionjax.training import checkpoint, initialise, optim, sharding
     from actionjax.training import state as states
+    from actionjax.training.train_step import make_train_step
 
     config = configuration.load(sys.argv[1])
     planned = recipe.plan(config)[2]
@@ -62,8 +63,8 @@ DEVICES = textwrap.dedent("""
       replicated = sharding.replicated(mesh)
       state = jax.jit(functools.partial(states.create, optimiser=optimiser, ema=False),
                       out_shardings=replicated)(variables)
-      step = jax.jit(steps.make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=5,
-                                           ema=None), out_shardings=(replicated, None))
+      step = jax.jit(make_train_step(parsed.model, parsed.loss, optimiser, labels, seed=5,
+                                     ema=None), out_shardings=(replicated, None))
       losses = []
       for batch in itertools.islice(pipeline.train_batches(
           clips, parsed.data, batch_size=8, seed=0), 3):

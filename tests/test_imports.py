@@ -30,7 +30,8 @@ def own_flags():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_module_imports(name, own_flags):
-  if name.startswith("actionjax.benchmarks.torch_twins"):
+  if name.startswith(("actionjax.benchmarks.torch_twins",
+                      "actionjax.benchmarks.accelerator.torch_side")):
     pytest.importorskip("torch")
   known, before = name in sys.modules, set(flags.FLAGS)
   importlib.import_module(name)

@@ -271,8 +271,7 @@ def test_worker_processes_die_with_a_killed_parent(tmp_path, tiny_data_dir):
   script = tmp_path / "load.py"
   script.write_text(textwrap.dedent(f"""
       import time
-      from actionjax.data import pipeline
-from actionjax.errors import UserError
+      from actionjax.data.loading import pipeline
       if __name__ == "__main__":
         config = pipeline.DataConfig(
             dataset="synthetic_actions", variant="tiny", protocol="cross_subject", workers=2,

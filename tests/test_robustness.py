@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from actionjax import recipe
-from actionjax.data import builders, catalogue
+from actionjax.data import catalogue
 from actionjax.data.loading import pipeline
 from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
@@ -151,7 +151,7 @@ def test_another_dataset_of_the_same_classes(runs, tiny_data_dir, tmp_path, monk
   actions = catalogue.load("synthetic_actions", None)
   other = dict(vars(actions))
   load = catalogue.load
-  monkeypatch.setattr(builders, "load", lambda name, about=None: (
+  monkeypatch.setattr(catalogue, "load", lambda name, about=None: (
       type("Other", (), other) if name == "other" else load(name, about)))
   names = actions.CLASS_NAMES
   cases = (("CLASS_NAMES", (*names[:3], "hop", *names[4:]),
