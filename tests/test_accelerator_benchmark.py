@@ -136,6 +136,7 @@ def test_a_call_that_takes_too_long_ends_with_its_process(toy):
 class _Fake:
   """Stands for `Remote`: a network of 40 bytes a clip on a device of 1000."""
   calls: list = []
+  started: list = []
   torch_device = "cpu"
   torch_logits = 1.0
   room = 10**6
@@ -147,6 +148,7 @@ class _Fake:
 
   def start(self, method, *args, **kwargs):
     self._answer = (method, args, kwargs)
+    _Fake.started.append((method, *args[:1]))
 
   def result(self, deadline):
     method, args, kwargs = self._answer
@@ -202,8 +204,8 @@ class _Fake:
 @pytest.fixture
 def fake(monkeypatch):
   monkeypatch.setattr(sides, "Remote", _Fake)
-  for name, value in (("calls", []), ("torch_device", "cpu"), ("torch_logits", 1.0),
-                      ("room", 10**6)):
+  for name, value in (("calls", []), ("started", []), ("torch_device", "cpu"),
+                      ("torch_logits", 1.0), ("room", 10**6)):
     monkeypatch.setattr(_Fake, name, value)
   monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: object())
   return _Fake
@@ -297,6 +299,32 @@ def test_with_processors_to_spare_the_next_networks_are_prepared_ahead(fake, tmp
   # Batches that do not fit are found out then, and halved when their turn comes.
   sizes = {row["case"]: row["batch_size"] for row in results["rows"]}
   assert sizes["posec3d"] == 32 and sizes["i3d_resnet50"] == 32 and sizes["msg3d"] == 32
+
+
+def test_a_failed_network_does_not_keep_the_next_ones_from_being_prepared(fake, tmp_path,
+                                                                         monkeypatch):
+  monkeypatch.setattr(sides.workers, "default_workers", lambda: 16)
+  monkeypatch.setattr(_Fake, "_describe", lambda self: {
+      "backend": "gpu", "device": "toy", "jax": "0", "python": "3", "date": "today",
+      "memory": 2**30})
+  fake.torch_device = "cuda"
+  tune = _Fake._tune
+
+  def failing(self):
+    if self.batch == 8 and self.where.startswith("jax"):  # VPN's and RGBPose-SlowFast's
+      raise RemoteError("ValueError: no", "ValueError: no")
+    return tune(self)
+
+  monkeypatch.setattr(_Fake, "_tune", failing)
+  results = session.run(str(tmp_path / "out"), only=list(cases.CASES))
+  assert results["notes"] == ["vpn: ValueError: no", "rgbpose: ValueError: no"]
+  assert [row["case"] for row in results["rows"]] == [
+      name for name in cases.CASES if name not in ("vpn", "rgbpose")]
+  # Three are prepared at a time. The second group's begins once the first is through, VPN included:
+  # RGBPose-SlowFast's before HAC, which stands before it in that group, is timed.
+  before = fake.started[:fake.started.index(("prepare", "rgbpose"))]
+  assert before.index(("prepare", "hac")) > max(
+      at for at, call in enumerate(before) if call[0] == "block")
 
 
 @pytest.mark.parametrize("arguments,message", [

@@ -148,6 +148,7 @@ class _Session:
   def _case(self, name: str) -> None:
     for lowering in self._lowerings:
       self._guarded(name, lambda lowering=lowering: self._network(name, lowering))
+    self._sides.forget(name)
 
   def _network(self, name: str, lowering: str) -> None:
     """One network with one lowering; where its batch does not fit, with half of it."""

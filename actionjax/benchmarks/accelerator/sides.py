@@ -95,6 +95,15 @@ class Sides:
       remote.close()
     return self._begin(key, batch_size)
 
+  def forget(self, name: str) -> None:
+    """Ends what was prepared for a network and is not wanted any more, as after a failure: it would
+    hold memory, and keep the next ones from being prepared."""
+    for key in [key for key in self._waiting if key[1] == name]:
+      remote = self._waiting.pop(key)
+      self._tuned.pop(remote, None)
+      self._failed.pop(remote, None)
+      remote.close()
+
   def tuned(self, remote: Remote) -> dict:
     """What our side says of a network once it is prepared and compiled, now or ahead."""
     return self._tuned.pop(remote, None) or self._tune(remote)

@@ -117,7 +117,7 @@ def decode_frames(record: dict, picks: np.ndarray) -> dict[int, np.ndarray]:
   """Decodes the picked frames, and only those, each once.
 
   Args:
-    record: see `records`; colour or depth frames, encoded or as arrays.
+    record: see `clips.record`; colour or depth frames, encoded or as arrays.
     picks: int[T] frame indices, repeats allowed.
 
   Returns:
