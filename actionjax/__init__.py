@@ -8,6 +8,6 @@ __version__ = "0.1.0"
 
 
 def load(path):
-  """The model of a run, as an `inference.Recogniser`. See there."""
-  from actionjax import inference
-  return inference.load(path)
+  """The model of a run, as an `inference.recogniser.Recogniser`. See there."""
+  from actionjax.inference import recogniser
+  return recogniser.load(path)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from actionjax import renamed
 from actionjax.errors import UserError
 
 # Networks are built from plain dicts too, where this library is not installed.
@@ -68,7 +69,11 @@ def load(name: str) -> "ConfigDict":
   file = find_file(path)
   spec = importlib.util.spec_from_file_location(f"actionjax_config_{file.stem}", file)
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  try:
+    spec.loader.exec_module(module)
+  except ImportError as error:
+    _refuse_old_name(error, str(file))
+    raise
   if not hasattr(module, "get_config"):
     raise UserError(f"{file} defines no get_config(arg)")
   return module.get_config(arg) if arg else module.get_config()
@@ -189,12 +194,19 @@ def plugin(package: str, name: str, attribute: str, path: str):
     UserError: no such module; the message lists the package's modules.
   """
   module_name = name if "." in name else f"{package}.{name}"
+  if renamed.module(module_name):
+    new = renamed.MODULES[module_name]
+    raise UserError(f"{path}: {name!r} is now {new.removeprefix(package + '.')!r}")
   try:
     module = importlib.import_module(module_name)
     return getattr(module, attribute)
   except ModuleNotFoundError as error:
     if error.name is None or not module_name.startswith(error.name):
+      _refuse_old_name(error, f"{path}: {module_name}")
       raise
+  except ImportError as error:
+    _refuse_old_name(error, f"{path}: {module_name}")
+    raise
   except AttributeError:
     pass
   folder = pathlib.Path(importlib.import_module(package).__file__).parent
@@ -202,6 +214,13 @@ def plugin(package: str, name: str, attribute: str, path: str):
                  and f"{attribute}" in p.read_text())
   raise UserError(f"{path}: there is no {module_name} with a {attribute}; "
                   f"known: {', '.join(known)}")
+
+
+def _refuse_old_name(error: ImportError, place: str) -> None:
+  """Raises UserError where a user's file imports a module of this package by an old name."""
+  line = renamed.explain(error)
+  if line:
+    raise UserError(f"{place}: {line}") from error
 
 
 def define_flag() -> flags.FlagHolder:

@@ -36,17 +36,17 @@ def main() -> None:
   if not runs:
     raise UserError("name at least one finished run: --cnn=RUN, --gcn=RUN or --robust_gcn=RUN")
   from actionjax import recipe
-  from actionjax.papers import posec3d
+  from actionjax.papers import posec3d_robustness
   from actionjax.training import checkpoint
   for run in runs.values():
     checkpoint.find_model(run)
-  config = posec3d.robustness(runs, part=_PART.value, views=dict(temporal=_VIEWS.value),
+  config = posec3d_robustness.robustness(runs, part=_PART.value, views=dict(temporal=_VIEWS.value),
                               batch_size=_BATCH_SIZE.value, drop_seed=_SEED.value)
   out = pathlib.Path(_OUT.value)
   metrics = recipe.run(config | {"data_dir": _DATA_DIR.value}, out)
   import jax
   if jax.process_index() == 0:
-    table = posec3d.robustness_table(metrics, runs, _METRIC.value)
+    table = posec3d_robustness.robustness_table(metrics, runs, _METRIC.value)
     (out / "robustness.md").write_text(table + "\n")
     print(table)
 

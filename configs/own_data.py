@@ -14,7 +14,7 @@ depends on the data.
 from ml_collections import ConfigDict, config_dict
 
 from actionjax import configuration
-from actionjax.papers import posec3d_recipe
+from actionjax.papers import posec3d
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -46,11 +46,11 @@ def get_config(arg: str = "") -> ConfigDict:
       backbone.update(stem_strides=(2, 2, 2))
     if args.tiny:
       backbone.update(stage_sizes=(1,), width=4, spatial_strides=(2,), temporal_strides=(2,))
-    model = dict(name="hac", backbone=backbone, dropout=0.3,
+    model = dict(name="video_network", backbone=backbone, dropout=0.3,
                  dtype="float32" if small else "bfloat16")
   elif args.inputs == "pose2d":
     pose2d = dict(num_frames=48, size=(56, 56), test_size=(64, 64))
-    backbone = posec3d_recipe.backbone("slowonly_small" if small else "slowonly")
+    backbone = posec3d.backbone("slowonly_small" if small else "slowonly")
     if small:
       pose2d.update(num_frames=16, size=(32, 32), test_size=(36, 36), area=(0.8, 1.0))
     if args.tiny:
@@ -58,7 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
       backbone.update(stage_sizes=(1, 1, 1), width=4)
     config.data.pose2d = ConfigDict(pose2d)
     model = dict(name="posec3d", backbone=backbone, dtype="float32" if small else "bfloat16",
-                 maps=dict(posec3d_recipe.FEW_CLIPS, size=pose2d["size"],
+                 maps=dict(posec3d.FEW_CLIPS, size=pose2d["size"],
                            test_size=pose2d["test_size"]))
   else:
     config.data.pose = ConfigDict(dict(num_poses=8 if args.tiny else 20, persons=2, turn=15.0))

@@ -18,7 +18,7 @@ The paper reaches 46.0 % with joints, 47.7 with limbs added.
 from ml_collections import ConfigDict
 
 from actionjax import configuration
-from actionjax.papers import posec3d_recipe as recipe
+from actionjax.papers import posec3d as recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -18,7 +18,7 @@ The paper reaches 86.0 % cross-subject with joints, 86.9 with limbs added, and 9
 from ml_collections import ConfigDict
 
 from actionjax import configuration
-from actionjax.papers import posec3d_recipe as recipe
+from actionjax.papers import posec3d as recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -19,7 +19,7 @@ clip costs 15.6 billion multiply-adds.
 from ml_collections import ConfigDict
 
 from actionjax import configuration
-from actionjax.papers import posec3d_recipe as recipe
+from actionjax.papers import posec3d as recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -15,7 +15,7 @@ direction: no flips.
 from ml_collections import ConfigDict, config_dict
 
 from actionjax import configuration
-from actionjax.papers import posec3d_recipe as recipe
+from actionjax.papers import posec3d as recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -18,7 +18,7 @@ The paper reaches 91.3 %, and a graph network with 2.8 million parameters 89.2.
 from ml_collections import ConfigDict
 
 from actionjax import configuration
-from actionjax.papers import posec3d_recipe as recipe
+from actionjax.papers import posec3d as recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:

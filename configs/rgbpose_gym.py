@@ -20,7 +20,7 @@ file, COCO's 17 joints. A training of this size takes 8 GPUs; not run here.
 from ml_collections import ConfigDict
 
 from actionjax import configuration
-from actionjax.papers import rgbpose_recipe as recipe
+from actionjax.papers import rgbpose as recipe
 
 # Of ten clips, mean class accuracy, with 8 frames and 32 poses; 95.6 with 16 and 48.
 PAPER = {

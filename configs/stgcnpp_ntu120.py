@@ -12,7 +12,7 @@ Published for ST-GCN++, cross-subject, 3D: joint 83.2 %, bone 85.6, joint motion
 from ml_collections import ConfigDict
 
 from actionjax import configuration
-from actionjax.papers import gcn_recipe as recipe
+from actionjax.papers import stgcn as recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -22,7 +22,7 @@ ST-GCN's joint stream in 3D reaches 87.8.
 from ml_collections import ConfigDict
 
 from actionjax import configuration
-from actionjax.papers import gcn_recipe as recipe
+from actionjax.papers import stgcn as recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:

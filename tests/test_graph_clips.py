@@ -14,7 +14,7 @@ from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout
 from actionjax.models import stgcn
 from actionjax.ops import skeleton_streams
-from actionjax.papers import gcn_recipe
+from actionjax.papers import stgcn as paper
 from actionjax.steps import train
 from tests import raw_own
 from tests.test_gcn import _torch_stgcn
@@ -228,8 +228,8 @@ def test_a_converted_checkpoint_scores_an_annotation_file(place, tmp_path, quick
   """Through the shipped recipe, and computed clip by clip from the stored skeletons."""
   args = configuration.arguments(
       f"dataset=annotations:mine,network=stgcn,stream=joint_motion,dimensions=2,clips=3,"
-      f"test={place / 'converted'}", **gcn_recipe.arguments("", "xsub"))
-  config = gcn_recipe.config("mine", args)
+      f"test={place / 'converted'}", **paper.arguments("", "xsub"))
+  config = paper.config("mine", args)
   config.data_dir = str(place / "data")
   config.data.graph.num_frames = 8
   metrics = recipe.run(config, tmp_path / "run")["test"]

@@ -7,7 +7,7 @@ import pytest
 
 from actionjax import configuration, recipe
 from actionjax.errors import UserError
-from actionjax.models import hac
+from actionjax.models import video_network
 from actionjax.steps import gradients, group
 from actionjax.training import losses
 
@@ -24,7 +24,7 @@ WEIGHTS = (None, 0.0625, 0.25, 1.0)
 def network(quick_compilation):
   """(model, variables, batch) with levels at stages 2 and 3."""
   del quick_compilation
-  model = hac.Model(num_classes=6, backbone=BACKBONE, levels=(None, 3, 2))
+  model = video_network.Model(num_classes=6, backbone=BACKBONE, levels=(None, 3, 2))
   rng = np.random.default_rng(0)
   batch = {"video": rng.integers(0, 255, (3, 2, 16, 16, 3), dtype=np.uint8),
            "label": np.array([0, 3, 5], np.int32), "valid": np.array([1, 1, 0], np.float32)}
@@ -51,7 +51,7 @@ def test_levels_read_their_stage(network):
 
 
 def test_too_many_levels():
-  model = hac.Model(num_classes=6, backbone=BACKBONE, levels=(2, 3, 2, 2))
+  model = video_network.Model(num_classes=6, backbone=BACKBONE, levels=(2, 3, 2, 2))
   batch = {"video": np.zeros((1, 2, 16, 16, 3), np.uint8)}
   with pytest.raises(ValueError, match="4 levels of superclasses, and 3 stages"):
     jax.eval_shape(lambda: model.init({"params": jax.random.key(0)}, batch, train=False))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from scipy import optimize, sparse
 
-from actionjax import hierarchy
 from actionjax.benchmarks import superclasses
 from actionjax.errors import UserError
+from actionjax.hierarchy import descent, search
 from actionjax.report import groups as pictures
 
 SIZES = [(6, 2), (7, 3), (10, 5), (12, 4)]  # few: each is compiled
@@ -77,8 +77,8 @@ def whole_costs(draw):
 @hypothesis.settings(max_examples=25, deadline=None)
 def test_every_restart_takes_the_steps_of_the_plain_search(case, seed):
   costs, num_superclasses = case
-  found = hierarchy.search(costs, num_superclasses, restarts=3, seed=seed)
-  starts = hierarchy.balanced_starts(len(costs), num_superclasses, 3, seed)
+  found = search.search(costs, num_superclasses, restarts=3, seed=seed)
+  starts = search.balanced_starts(len(costs), num_superclasses, 3, seed)
   ends = [plain_greedy(costs, start) for start in starts]
   expected = [plain_cost(costs, end) for end in ends]
   assert found.restart_costs.tolist() == expected
@@ -93,7 +93,7 @@ def test_invariants_for_any_rates(size, seed, unit):
   rng = np.random.default_rng(seed)
   costs = np.triu(unit * rng.gamma(0.3, 1, (num_classes, num_classes)), 1)
   costs += costs.T
-  found = hierarchy.search(costs, num_superclasses, restarts=3, seed=seed % 1000)
+  found = search.search(costs, num_superclasses, restarts=3, seed=seed % 1000)
   assert_balanced(found.assignment, num_superclasses)
   assert found.assignment.tolist() == canonical(found.assignment)
   np.testing.assert_allclose(found.cost, plain_cost(costs, found.assignment), rtol=1e-9)
@@ -111,12 +111,12 @@ def test_invariants_for_any_rates(size, seed, unit):
 def test_lower_bound_against_all_groupings(case):
   costs, num_superclasses = case
   hypothesis.assume(len(costs) <= 7)
-  sizes = sorted(hierarchy.superclass_sizes(len(costs), num_superclasses))
+  sizes = sorted(search.superclass_sizes(len(costs), num_superclasses))
   every = (assignment for assignment in itertools.product(range(num_superclasses),
                                                           repeat=len(costs))
            if sorted(np.bincount(assignment, minlength=num_superclasses)) == sizes)
-  optimum = min(hierarchy.cost(costs, assignment) for assignment in every)
-  assert hierarchy.lower_bound(costs, num_superclasses) <= optimum + 1e-9
+  optimum = min(search.cost(costs, assignment) for assignment in every)
+  assert search.lower_bound(costs, num_superclasses) <= optimum + 1e-9
 
 
 def least_cost_of_pairs(costs, num_superclasses) -> float:
@@ -169,12 +169,12 @@ def least_cost_of_triples(costs) -> float:
 @pytest.mark.parametrize(("num_classes", "num_superclasses", "seed"), [
     (10, 2, 0), (10, 2, 1), (10, 5, 0), (10, 5, 1), (27, 3, 2), (27, 3, 5), (27, 9, 0), (27, 9, 1)])
 def test_reaches_the_optimum(num_classes, num_superclasses, seed):
-  costs = hierarchy.confusion_costs(planted(num_classes, num_superclasses, seed))
+  costs = search.confusion_costs(planted(num_classes, num_superclasses, seed))
   if num_classes == 3 * num_superclasses:
     optimum = least_cost_of_triples(costs)
   else:
     optimum = least_cost_of_pairs(costs, num_superclasses)
-  found = hierarchy.search(costs, num_superclasses)
+  found = search.search(costs, num_superclasses)
   assert found.cost == pytest.approx(optimum, rel=1e-7)
   if num_classes > 10:
     assert np.ptp(found.restart_costs) > 1e-6, "not every restart finds it"
@@ -184,45 +184,45 @@ def test_reaches_the_optimum(num_classes, num_superclasses, seed):
 def test_by_hand():
   # 0 is often taken for 2, and 3 for 1; row sums 10.
   confusion = np.array([[6, 0, 4, 0], [0, 9, 1, 0], [0, 0, 10, 0], [1, 3, 0, 6]])
-  costs = hierarchy.confusion_costs(confusion)
+  costs = search.confusion_costs(confusion)
   np.testing.assert_allclose(costs, [[0, 0, .4, .1], [0, 0, .1, .3], [.4, .1, 0, 0],
                                      [.1, .3, 0, 0]])
-  found = hierarchy.search(costs, 2, restarts=8)
+  found = search.search(costs, 2, restarts=8)
   assert found.assignment.tolist() == [0, 1, 0, 1]
-  assert hierarchy.groups(found.assignment) == [[0, 2], [1, 3]]
-  assert found.cost == pytest.approx(0.2) == hierarchy.cost(costs, [5, 7, 5, 7])
-  np.testing.assert_array_equal(hierarchy.confusion_costs(confusion, normalise=False)[3],
+  assert search.groups(found.assignment) == [[0, 2], [1, 3]]
+  assert found.cost == pytest.approx(0.2) == search.cost(costs, [5, 7, 5, 7])
+  np.testing.assert_array_equal(search.confusion_costs(confusion, normalise=False)[3],
                                 [1, 3, 0, 0])
 
 
 def test_sizes_that_do_not_divide():
-  assert hierarchy.superclass_sizes(10, 4).tolist() == [3, 3, 2, 2]
-  starts = hierarchy.balanced_starts(10, 4, 50, seed=0)
+  assert search.superclass_sizes(10, 4).tolist() == [3, 3, 2, 2]
+  starts = search.balanced_starts(10, 4, 50, seed=0)
   assert (np.sort(starts, 1) == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3]).all()
   assert len(np.unique(starts, axis=0)) == 50
-  costs = hierarchy.confusion_costs(planted(75, 2, 0))
-  found = hierarchy.search(costs, 2, restarts=4)  # 37 and 38 classes: slots stay empty
+  costs = search.confusion_costs(planted(75, 2, 0))
+  found = search.search(costs, 2, restarts=4)  # 37 and 38 classes: slots stay empty
   assert_balanced(found.assignment, 2)
-  assert found.cost == pytest.approx(hierarchy.cost(costs, found.assignment))
+  assert found.cost == pytest.approx(search.cost(costs, found.assignment))
 
 
 def test_one_superclass_and_as_many_as_classes():
-  costs = hierarchy.confusion_costs(planted(7, 3, 0))
-  alone = hierarchy.search(costs, 7, restarts=2)
+  costs = search.confusion_costs(planted(7, 3, 0))
+  alone = search.search(costs, 7, restarts=2)
   assert alone.assignment.tolist() == list(range(7))
   assert alone.cost == pytest.approx(costs.sum() / 2) and alone.gap == pytest.approx(0, abs=1e-6)
-  together = hierarchy.search(costs, 1, restarts=2)
+  together = search.search(costs, 1, restarts=2)
   assert together.assignment.tolist() == [0] * 7
   assert together.cost == together.lower_bound == together.gap == 0
-  assert hierarchy.search(np.zeros((7, 7)), 3, restarts=3).gap == 0, "nothing confused"
+  assert search.search(np.zeros((7, 7)), 3, restarts=3).gap == 0, "nothing confused"
 
 
 def test_deterministic_for_a_seed():
-  costs = hierarchy.confusion_costs(planted(12, 4, 0))
-  first, again = (hierarchy.search(costs, 4, restarts=3, seed=1) for _ in range(2))
+  costs = search.confusion_costs(planted(12, 4, 0))
+  first, again = (search.search(costs, 4, restarts=3, seed=1) for _ in range(2))
   np.testing.assert_array_equal(first.assignment, again.assignment)
   np.testing.assert_array_equal(first.restart_costs, again.restart_costs)
-  one, other = (hierarchy.balanced_starts(12, 4, 3, seed) for seed in (1, 2))
+  one, other = (search.balanced_starts(12, 4, 3, seed) for seed in (1, 2))
   assert (one != other).any()
 
 
@@ -230,15 +230,15 @@ def test_deterministic_for_a_seed():
 def test_same_numbers_however_it_is_compiled(size):
   """As on a GPU, all restarts at once, and without the marks that only CPUs know."""
   num_classes, num_superclasses = size
-  rounded, _ = hierarchy._to_integers(hierarchy.confusion_costs(planted(*size, 0)))
-  starts = hierarchy.balanced_starts(num_classes, num_superclasses, 3, seed=0)
-  classes, layout = hierarchy._slots(starts, num_superclasses)
-  expected = hierarchy._run(rounded, classes, layout)
+  rounded, _ = descent.to_integers(search.confusion_costs(planted(*size, 0)))
+  starts = search.balanced_starts(num_classes, num_superclasses, 3, seed=0)
+  classes, layout = descent.slots_of(starts, search.superclass_sizes(num_classes, num_superclasses))
+  expected = descent.run(rounded, classes, layout)
   twice = np.pad(2 * rounded, (0, len(layout) - num_classes))
-  empty = np.where(layout < 0, hierarchy._RANGE, 0).astype(np.int32)
+  empty = np.where(layout < 0, descent.RANGE, 0).astype(np.int32)
   for options in ({}, {"together": 3}):
-    found = jax.device_get(hierarchy._descend_all(twice, classes, empty, num_superclasses,
-                                                  **options))
+    found = jax.device_get(descent.descend_all(twice, classes, empty, num_superclasses,
+                                                **options))
     for array, wanted in zip(found, expected):
       np.testing.assert_array_equal(array, wanted)
 
@@ -252,14 +252,14 @@ def test_a_compiler_that_refuses_the_marks(monkeypatch):
       raise ImportError("no such marks here")
     return function(*arguments)
 
-  costs = hierarchy.confusion_costs(planted(6, 2, 0))
-  expected = hierarchy.search(costs, 2, restarts=5)
-  hierarchy._compiled.cache_clear()
-  monkeypatch.setattr(hierarchy, "_call", refuse)
-  hierarchy._descend_all.clear_cache()
-  found = hierarchy.search(costs, 2, restarts=5)
-  hierarchy._compiled.cache_clear()
-  hierarchy._descend_all.clear_cache()
+  costs = search.confusion_costs(planted(6, 2, 0))
+  expected = search.search(costs, 2, restarts=5)
+  descent.compiled.cache_clear()
+  monkeypatch.setattr(descent, "_call", refuse)
+  descent.descend_all.clear_cache()
+  found = search.search(costs, 2, restarts=5)
+  descent.compiled.cache_clear()
+  descent.descend_all.clear_cache()
   assert refused or jax.default_backend() != "cpu"
   np.testing.assert_array_equal(found.restart_costs, expected.restart_costs)
 
@@ -267,14 +267,14 @@ def test_a_compiler_that_refuses_the_marks(monkeypatch):
 def test_absent_classes():
   confusion = np.array([[3, 1, 0], [0, 0, 0], [0, 2, 2]])
   with pytest.raises(UserError, match="is of class 1: "):
-    hierarchy.confusion_costs(confusion)
+    search.confusion_costs(confusion)
   with pytest.raises(UserError, match="is of class wave: "):
-    hierarchy.confusion_costs(confusion, class_names=["drink", "wave", "sit"])
-  np.testing.assert_allclose(hierarchy.confusion_costs(confusion, absent="zero"),
+    search.confusion_costs(confusion, class_names=["drink", "wave", "sit"])
+  np.testing.assert_allclose(search.confusion_costs(confusion, absent="zero"),
                              [[0, .25, 0], [.25, 0, .5], [0, .5, 0]])
-  np.testing.assert_array_equal(hierarchy.confusion_costs(confusion, normalise=False)[1], [1, 0, 2])
+  np.testing.assert_array_equal(search.confusion_costs(confusion, normalise=False)[1], [1, 0, 2])
   with pytest.raises(UserError, match="absent"):
-    hierarchy.confusion_costs(confusion, absent="ignore")
+    search.confusion_costs(confusion, absent="ignore")
 
 
 @pytest.mark.parametrize(("matrix", "message"), [
@@ -283,8 +283,8 @@ def test_absent_classes():
     ([[np.inf, 0], [0, 1]], "inf in row 0")])
 def test_matrices_that_make_no_sense(matrix, message):
   matrix = np.array(matrix)
-  for refuses in (hierarchy.confusion_costs, lambda matrix: hierarchy.search(matrix, 1),
-                  lambda matrix: hierarchy.lower_bound(matrix, 1)):
+  for refuses in (search.confusion_costs, lambda matrix: search.search(matrix, 1),
+                  lambda matrix: search.lower_bound(matrix, 1)):
     with pytest.raises(UserError, match=message):
       refuses(matrix)
 
@@ -293,11 +293,11 @@ def test_numbers_that_make_no_sense():
   costs = np.ones((4, 4))
   for number in (-1, 0, 5):
     with pytest.raises(UserError, match=f"{number} superclasses of 4 classes"):
-      hierarchy.search(costs, number)
+      search.search(costs, number)
   with pytest.raises(UserError, match="restarts=0"):
-    hierarchy.search(costs, 2, restarts=0)
+    search.search(costs, 2, restarts=0)
   with pytest.raises(UserError, match="symmetric"):
-    hierarchy.search(np.triu(costs), 2)
+    search.search(np.triu(costs), 2)
 
 
 @pytest.mark.slow

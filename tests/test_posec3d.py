@@ -14,7 +14,7 @@ from actionjax import skeletons
 from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout, torch_posec3d
 from actionjax.importers.torch_posec3d import import_posec3d
-from actionjax.models import c3d, hac, posec3d, resnet3d, rgbpose, x3d
+from actionjax.models import c3d, posec3d, resnet3d, rgbpose, video_network, x3d
 from actionjax.ops import heatmaps
 from actionjax.training import checkpoint, initialise
 from tests.test_i3d import _generated
@@ -230,7 +230,7 @@ def test_transposed_convolution_against_its_definition():
 @pytest.mark.slow
 def test_merged_streams_start_as_their_late_fusion(capsys):
   batch = _batch()
-  rgb, pose = hac.Model(5, RGB), posec3d.Model(5, "coco_17", POSE, SMALL["maps"])
+  rgb, pose = video_network.Model(5, RGB), posec3d.Model(5, "coco_17", POSE, SMALL["maps"])
   alone = {"rgb": _init(rgb, batch, 1), "pose": _init(pose, batch, 2)}
   apart = {"rgb": _apply(rgb, alone["rgb"], batch)[0],
            "pose": _apply(pose, alone["pose"], batch)[0]}

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 BASIC = dict(block="basic", stage_sizes=(2, 1), width=6, spatial_strides=(1, 2),
              temporal_strides=(1, 1))
 BOTTLENECK = BASIC | dict(block="bottleneck", width=5)
-HAC = dict(name="hac", levels=(2,),
+HAC = dict(name="video_network", levels=(2,),
            backbone=dict(name="resnet3d", **BASIC | dict(stage_sizes=(1, 1))))
 
 

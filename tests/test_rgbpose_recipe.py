@@ -29,7 +29,7 @@ def _config(data_dir):
       data=dict(dataset="synthetic_actions", variant="tiny", protocol="cross_subject",
                 video=dict(num_frames=2, size=(32, 32)), pose=dict(num_poses=8)),
       steps=(
-          dict(one_step, name="rgb", model=dict(name="hac", backbone=RGB)),
+          dict(one_step, name="rgb", model=dict(name="video_network", backbone=RGB)),
           dict(kind="evaluate", name="rgb_test"),
           dict(one_step, name="pose", model=dict(name="posec3d", backbone=POSE, maps=MAPS)),
           dict(kind="evaluate", name="pose_test"),

@@ -20,7 +20,7 @@ from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import scores
 from actionjax.ops import corruption
-from actionjax.papers import posec3d as paper
+from actionjax.papers import posec3d_robustness as paper
 from actionjax.steps import train
 from actionjax.training import checkpoint
 
@@ -197,7 +197,7 @@ def test_training_drops_joints_by_seed_and_step(runs, tiny_data_dir):
   np.testing.assert_array_equal(first["label"], batch["label"])
   with pytest.raises(UserError, match="y.drop_joints: the model reads no skeletons"):
     train.parse(dataclasses.replace(
-        config, model=dict(name="hac", backbone=dict(name="resnet3d", depth=18)),
+        config, model=dict(name="video_network", backbone=dict(name="resnet3d", depth=18)),
         data=dict(config.data, video=dict(num_frames=2, size=(16, 16)))), "y")
   assert train._augment(dataclasses.replace(config, drop_joints=0.0), parsed) is None
 

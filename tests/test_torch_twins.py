@@ -10,7 +10,7 @@ import pytest
 
 from actionjax import skeletons
 from actionjax.errors import UserError
-from actionjax.models import hac, msg3d, posec3d, rgbpose, stgcn, vpn
+from actionjax.models import msg3d, posec3d, rgbpose, stgcn, video_network, vpn
 from actionjax.ops import affine, convolution, pooling
 from actionjax.training import losses
 
@@ -44,9 +44,9 @@ MODELS = {
     "posec3d_three_views": (posec3d.Model(
         5, "kinect_v2_25", SLOWONLY, dict(size=(16, 16), kind="limb", fit=True, source="pose3d"),
         dropout=0.0), "cross_entropy"),
-    "hac": (hac.Model(5, RESNET), "cross_entropy"),
-    "hac_levels": (hac.Model(5, RESNET, (None, 2)), "hierarchical"),
-    "hac_basic": (hac.Model(5, BASIC, scaling="signed"), "cross_entropy"),
+    "hac": (video_network.Model(5, RESNET), "cross_entropy"),
+    "hac_levels": (video_network.Model(5, RESNET, (None, 2)), "hierarchical"),
+    "hac_basic": (video_network.Model(5, BASIC, scaling="signed"), "cross_entropy"),
     "vpn": (VPN(), "vpn"),
     "vpn_plain": (VPN(pose=dict(name="none")), "vpn"),
     "vpn_i3d": (VPN(backbone=I3D), "vpn"),
@@ -292,8 +292,9 @@ def test_a_small_error_shows(small, part, field, value):
 FULL = {
     "posec3d": posec3d.Model(60, "coco_17"),
     "posec3d_limbs": posec3d.Model(400, "coco_17", posec3d.SLOWONLY_346, dict(kind="limb")),
-    "hac": hac.Model(120, dict(name="resnet3d", depth=50), (8, 16, 32)),
-    "hac_18": hac.Model(27, dict(name="resnet3d", depth=18, kernels="r2plus1d", project=True)),
+    "hac": video_network.Model(120, dict(name="resnet3d", depth=50), (8, 16, 32)),
+    "hac_18": video_network.Model(
+        27, dict(name="resnet3d", depth=18, kernels="r2plus1d", project=True)),
     "vpn": vpn.Model(120, dict(name="i3d"), "kinect_v2_25", dict(name="gcn")),
     "vpn_released": vpn.Model(120, dict(name="i3d"), "kinect_v2_25", **vpn.RELEASED),
     "vpn_plain": vpn.Model(27, dict(name="i3d", separable=True), "kinect_v1_20",
@@ -325,9 +326,9 @@ def test_whole_networks_have_the_same_parameters(name):
 
 
 @pytest.mark.parametrize("model, message", [
-    (hac.Model(5, dict(name="c3d")), "name='c3d'"),
-    (hac.Model(5, {**RESNET, "channels": {"stem/conv": (0,)}}), "backbone.channels"),
-    (hac.Model(5, RESNET, (1, 2, 3)), "3 levels"),
+    (video_network.Model(5, dict(name="c3d")), "name='c3d'"),
+    (video_network.Model(5, {**RESNET, "channels": {"stem/conv": (0,)}}), "backbone.channels"),
+    (video_network.Model(5, RESNET, (1, 2, 3)), "3 levels"),
     (VPN(pose=dict(name="lstm")), "'lstm'"),
     (VPN(attention="all"), "'all'"),
     (stgcn.Model(5, "coco_17", adaptive="some"), "'some'"),

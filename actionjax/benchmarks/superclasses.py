@@ -30,7 +30,7 @@ def run(rounds: int = 5, restarts: int = RESTARTS) -> list[dict]:
     One dict for each number of superclasses: `superclasses`, milliseconds `ours` and `numpy` of
     the whole search, the ratio `numpy/ours`, and both lowest costs, `cost` and `numpy_cost`.
   """
-  from actionjax import hierarchy
+  from actionjax.hierarchy import search
   costs = example_costs()
   rows = []
   with _NumpyProcess() as numpy_loop:
@@ -38,7 +38,7 @@ def run(rounds: int = 5, restarts: int = RESTARTS) -> list[dict]:
       times = {"ours": [], "numpy": []}
       for turn in range(rounds + 1):
         start = time.perf_counter()
-        found = hierarchy.search(costs, count, restarts=restarts, seed=SEED)
+        found = search.search(costs, count, restarts=restarts, seed=SEED)
         ours = time.perf_counter() - start
         seconds, numpy_cost = numpy_loop(count, restarts)
         if turn:
@@ -69,8 +69,8 @@ def table(rows: list[dict], restarts: int = RESTARTS) -> str:
 def example_costs() -> np.ndarray:
   """Costs from the counts of `example`: whole numbers, so that both contestants add them up
   without rounding, take the same exchanges and end at the same costs."""
-  from actionjax import hierarchy
-  return hierarchy.confusion_costs(example(), normalise=False)
+  from actionjax.hierarchy import search
+  return search.confusion_costs(example(), normalise=False)
 
 
 def example(num_classes: int = CLASSES, seed: int = SEED) -> np.ndarray:
@@ -138,11 +138,11 @@ class _NumpyProcess:
 
 def _serve() -> None:
   """Searches for each line of standard input, "number of superclasses, restarts"."""
-  from actionjax import hierarchy
+  from actionjax.hierarchy import search
   costs = example_costs()
   for line in sys.stdin:
     count, restarts = map(int, line.split())
-    starts = hierarchy.balanced_starts(CLASSES, count, restarts, SEED)
+    starts = search.balanced_starts(CLASSES, count, restarts, SEED)
     start = time.perf_counter()
     found = numpy_search(costs, starts)[1].min()
     print(time.perf_counter() - start, found, flush=True)

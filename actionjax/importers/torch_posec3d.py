@@ -90,7 +90,7 @@ def import_posec3d(state: Mapping[str, np.ndarray], *, temporal_stride: int = 2,
 
   variables = torch_layout.fill(template, state, name, source)
   # Skeletons are never drawn as three maps; three channels are colours.
-  network = ({"name": "hac", "backbone": backbone} if channels == 3
+  network = ({"name": "video_network", "backbone": backbone} if channels == 3
              else {"name": "posec3d", "backbone": backbone})
   return ImportedPoseC3D(variables, network, num_classes, _layout(channels, layout))
 

@@ -162,7 +162,7 @@ def _training(settings: Settings, name: str, levels, init_from, *, cropped: bool
       data=dict(settings.data, dataset=settings.dataset, protocol=settings.protocol,
                 variant=None if cropped else settings.uncropped,
                 validation=settings.validation, video=video),
-      model=dict(name="hac", backbone=dict(settings.backbone), levels=levels,
+      model=dict(name="video_network", backbone=dict(settings.backbone), levels=levels,
                  dtype=settings.dtype), **watch)
 
 

@@ -1,60 +1,137 @@
-"""PoseC3D's robustness study as a recipe: networks that lose joints at test time (Table 5).
-
-In every frame each person loses, with probability p, one joint of an arm or a leg. The paper drops
-keypoints before anything else looks at them; here they go missing from what was sampled, scaled
-and cropped, so that the box of a 2D skeleton stays that of the whole one. Views of 3D skeletons are
-fitted to the joints that are left.
-"""
+"""PoseC3D's trainings as recipes (Duan et al., 2022; the released configs), for any dataset."""
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
-PROBABILITIES = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
-HEADINGS = ("0", "1/8", "1/4", "1/2", "1")
-# Row -> its name and the paper's figures in per cent, on FineGYM (mean class accuracy). The last
-# GCN was trained with joints missing as well.
-ROWS = {
-    "cnn": ("3D-CNN", (92.4, 92.4, 92.3, 92.1, 91.5)),
-    "gcn": ("GCN", (92.0, 91.0, 90.2, 86.5, 77.7)),
-    "robust_gcn": ("GCN, robust training", (90.9, 91.0, 91.0, 91.0, 90.6)),
-}
+from ml_collections import ConfigDict, config_dict
+
+from actionjax.errors import UserError
+from actionjax.models import posec3d
+from actionjax.papers import adoption
+
+# What one core trains in an hour, with maps of 32 pixels and 16 frames. The stem would take half of
+# the time: it halves the maps instead of the first stage, and at this size five of their pixels are
+# as wide as seven. Residual branches that start at zero cost the few hundred steps that a small
+# dataset allows.
+SLOWONLY_SMALL = {**posec3d.SLOWONLY_NARROW, "stage_sizes": (2, 3, 2), "stem_kernel": (1, 5, 5),
+                  "stem_strides": (1, 2, 2), "spatial_strides": (1, 2, 2), "zero_init": False}
+# For a few hundred clips, on which a network otherwise learns the very places of the joints: blobs
+# twice as wide as the paper's, and no clip twice in the same place, size and direction.
+FEW_CLIPS = dict(sigma=1.2, rotate=20.0, stretch=0.25, shift=0.1)
+# Of a network that a config's argument names; SlowOnly comes in several sizes.
+NETWORKS = {"slowonly": posec3d.SLOWONLY, "slowonly_346": posec3d.SLOWONLY_346,
+            "slowonly_narrow": posec3d.SLOWONLY_NARROW, "slowonly_small": SLOWONLY_SMALL,
+            "c3d": posec3d.C3D, "x3d": posec3d.X3D}
+FUSED = "joint+limb"
+# Whose code -> fields of `pipeline.Pose2dConfig` that its test pipeline asks for.
+RELEASED = {"pyskl": {}, "mmaction2": dict(frames="mmaction2", test_resize="centre")}
 
 
-def step_name(row: str, probability: float) -> str:
-  """Of the evaluation of a row's network at a probability: "gcn_0.125"."""
-  return f"{row}_{probability:g}"
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What the papers' datasets, and a config's arguments, make different.
 
-
-def robustness(runs: Mapping[str, str], **fields) -> dict:
-  """The study's config.
-
-  Args:
-    runs: row of `ROWS` -> a finished run, step or model directory.
-    **fields: of every evaluation; see `steps.evaluate.Config`.
+  Attributes:
+    name: of the config.
+    dataset, protocol: see `pipeline.DataConfig`.
+    network: one of `NETWORKS`.
+    kind: of the maps: "joint", "limb", or "joint+limb" for a network each and the sum of their
+      scores.
+    clips: at test; each also in the mirror, unless it is only one.
+    batch: clips; the learning rate is 0.4 for 256 and grows with it.
+    epochs: of the training; the released configs count ten as one.
+    weight_decay: on all parameters.
+    pose2d: fields of `pipeline.Pose2dConfig`.
+    released: whose test clips, test windows and order of limbs: "pyskl" or "mmaction2".
+    test: a model directory that is evaluated instead of trained.
+    dtype, seed: as elsewhere.
   """
-  return dict(name="robustness", steps=tuple(
-      dict(kind="evaluate", name=step_name(row, p), model_from=run, drop_joints=p, **fields)
-      for row, run in runs.items() for p in PROBABILITIES))
+  name: str
+  dataset: str
+  protocol: str
+  network: str = "slowonly"
+  kind: str = "joint"
+  clips: int = 10
+  batch: int = 256
+  epochs: float = 240.0
+  weight_decay: float = 3e-4
+  pose2d: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  released: str = "pyskl"
+  test: str = ""
+  dtype: str = "bfloat16"
+  seed: int = 0
 
 
-def robustness_table(metrics: Mapping[str, Mapping], runs: Mapping[str, str],
-                     metric: str = "top1") -> str:
-  """Table 5, the paper's figures below ours, as Markdown.
+def arguments(dataset: str, protocol: str, **changes) -> dict:
+  """The arguments that every one of these configs takes, with their defaults."""
+  return dict(dataset=dataset, protocol=protocol, network="slowonly", kind="joint", clips=10,
+              batch=256, epochs=240.0, released="pyskl", test="", dtype="", seed=0) | changes
 
-  Args:
-    metrics: what the recipe measured, by step.
-    runs: as in `robustness`.
-    metric: top1, top5 or mean_class_accuracy.
+
+def settings(name: str, args: Mapping, **changes) -> Settings:
+  """`Settings` of a config's arguments. A network that is only tested computes in float32."""
+  given = {key: args[key] for key in args}
+  adoption.check(given, arguments("", ""), "batch", "epochs")
+  given["dtype"] = given["dtype"] or ("float32" if given["test"] else "bfloat16")
+  return Settings(name=name, **given, **changes)
+
+
+def backbone(network: str) -> dict:
+  """Fields of a network of `NETWORKS`. Raises UserError for another name."""
+  if network not in NETWORKS:
+    raise UserError(f"config argument network={network} is none of {', '.join(NETWORKS)}")
+  return dict(NETWORKS[network])
+
+
+def config(given: Settings) -> ConfigDict:
+  """The whole recipe.
+
+  Raises:
+    UserError: an unknown network or `released`, or one directory to test two networks.
   """
-  lines = [f"{metric} in per cent against the probability that a frame lacks a limb's joint "
-           "(PoseC3D, Table 5: FineGYM, mean class accuracy).", "",
-           f"| | {' | '.join(HEADINGS)} | loss from 0 to 1 | clips | split |",
-           "| --- |" + " ---: |" * (len(HEADINGS) + 2) + " --- |"]
-  for row in runs:
-    label, paper = ROWS[row]
-    found = [metrics[step_name(row, p)] for p in PROBABILITIES]
-    ours = [100 * one[metric] for one in found]
-    for name, values, tail in ((f"{label}, here", ours, (found[0]["clips"], found[0]["split"])),
-                               (f"{label}, paper", paper, ("", ""))):
-      digits = 2 if values is ours else 1
-      cells = [f"{value:.{digits}f}" for value in (*values, values[0] - values[-1])]
-      lines.append(f"| {' | '.join([name, *cells, *map(str, tail)])} |")
-  return "\n".join(lines)
+  kinds = tuple(given.kind.split("+")) if given.kind == FUSED else (given.kind,)
+  if given.test and len(kinds) > 1:
+    raise UserError(f"config argument test={given.test} is one network: give kind=joint or "
+                    "kind=limb")
+  if given.released not in RELEASED:
+    raise UserError(f"config argument released={given.released} is none of {', '.join(RELEASED)}")
+  built = ConfigDict()
+  built.name = given.name
+  built.seed = given.seed
+  built.data_dir = config_dict.placeholder(str)
+  built.data = ConfigDict(dict(dataset=given.dataset, protocol=given.protocol, flip=0.5,
+                               pose2d=dict(given.pose2d) | RELEASED[given.released],
+                               threads=8, workers=0))
+  steps = []
+  for kind in kinds:
+    network = "network" if len(kinds) == 1 else kind
+    steps += [_adoption(given, network, kind) if given.test else _training(given, network, kind),
+              # Twenty views of a clip are a batch of their own.
+              dict(kind="evaluate", name="test" if len(kinds) == 1 else f"{kind}_test",
+                   model_from=network, batch_size=8,
+                   views=dict(temporal=given.clips, flips=given.clips > 1))]
+  if len(kinds) > 1:
+    steps.append(dict(kind="fuse", name="test", sources=tuple(
+        dict(scores=f"{kind}_test") for kind in kinds)))
+  built.steps = tuple(ConfigDict(step) for step in steps)
+  return built
+
+
+def _model(given: Settings, kind: str) -> dict:
+  return dict(name="posec3d", backbone=backbone(given.network), dtype=given.dtype,
+              maps=dict(kind=kind, test_size=(64, 64)) | (
+                  dict(limbs=posec3d.MMACTION_LIMBS)
+                  if kind == "limb" and given.released == "mmaction2" else {}))
+
+
+def _training(given: Settings, name: str, kind: str) -> dict:
+  return dict(
+      kind="train", name=name, batch_size=given.batch, epochs=given.epochs,
+      model=_model(given, kind), loss=dict(name="cross_entropy"),
+      optim=dict(name="sgd", learning_rate=0.4 * given.batch / 256, momentum=0.9,
+                 weight_decay=given.weight_decay, decay_all=True, schedule="cosine",
+                 clip_norm=40.0))
+
+
+def _adoption(given: Settings, name: str, kind: str) -> dict:
+  return dict(kind="adopt", name=name, source=given.test, model=_model(given, kind))

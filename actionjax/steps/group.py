@@ -6,9 +6,10 @@ import pathlib
 import jax
 import numpy as np
 
-from actionjax import console, hierarchy
+from actionjax import console
 from actionjax.errors import UserError
 from actionjax.evaluators import metrics
+from actionjax.hierarchy import search
 from actionjax.report import groups as pictures
 from actionjax.steps.context import Context
 
@@ -69,7 +70,7 @@ def run(config: Config, context: Context) -> dict:
   readable = scores["readable"]
   confusion = confusions(scores["probabilities"][readable], scores["labels"][readable],
                          config.counts)
-  costs = hierarchy.confusion_costs(confusion, absent=config.absent)
+  costs = search.confusion_costs(confusion, absent=config.absent)
   split = evaluated["metrics"]["split"]
   console.say(f"superclasses from the confusions on {split} ({int(readable.sum())} clips)"
               + (", which are test clips" if split.endswith("/test") else ""))
@@ -78,7 +79,7 @@ def run(config: Config, context: Context) -> dict:
     if size is None:
       levels.append(None)
       continue
-    grouping = hierarchy.search(costs, size, restarts=config.restarts, seed=config.seed)
+    grouping = search.search(costs, size, restarts=config.restarts, seed=config.seed)
     levels.append([int(c) for c in grouping.assignment])
     found.append({"stage": stage, "superclasses": size, "cost": float(grouping.cost),
                   "lower_bound": float(grouping.lower_bound), "gap": float(grouping.gap)})

@@ -51,14 +51,14 @@ def _superclasses(classes: int, *counts: int) -> tuple[tuple[int, ...], ...]:
 _I3D_SMALL = dict(width=0.25, final_endpoint="Mixed_3b")
 _RESNET_SMALL = dict(block="basic", stage_sizes=(1, 1, 1, 1), width=8)
 _HAC = Case(
-    "HAC ResNet-50, 8x224x224", dict(name="hac", backbone=dict(name="resnet3d", depth=50),
+    "HAC ResNet-50, 8x224x224", dict(name="video_network", backbone=dict(name="resnet3d", depth=50),
                                      levels=(2, 6, 20)),
     60, "kinect_v2_25", 32, video=(8, 224, 224, 3),
     loss=dict(name="hierarchical", weights=(0.125, 0.25, 0.5, 1.0),
               superclasses=_superclasses(60, 2, 6, 20)),
     optim=dict(name="adam", learning_rate=1e-4),
     small=dict(batch_size=2, video=(4, 32, 32, 3),
-               model=dict(name="hac", levels=(2, 6, 20),
+               model=dict(name="video_network", levels=(2, 6, 20),
                           backbone=dict(name="resnet3d", **_RESNET_SMALL))))
 
 # By name, the most important first.
@@ -70,10 +70,11 @@ CASES: dict[str, Case] = {
             name="posec3d", maps=dict(size=(16, 16)),
             backbone={**posec3d.SLOWONLY, "stage_sizes": (1, 1, 1), "width": 8}))),
     "i3d_resnet50": Case(
-        "I3D-ResNet-50, 8x224x224", dict(name="hac", backbone=dict(name="resnet3d", depth=50)),
-        60, "kinect_v2_25", 32, video=(8, 224, 224, 3), optim=dict(name="adam", learning_rate=1e-4),
+        "I3D-ResNet-50, 8x224x224",
+        dict(name="video_network", backbone=dict(name="resnet3d", depth=50)), 60,
+        "kinect_v2_25", 32, video=(8, 224, 224, 3), optim=dict(name="adam", learning_rate=1e-4),
         small=dict(batch_size=2, video=(4, 32, 32, 3), model=dict(
-            name="hac", backbone=dict(name="resnet3d", **_RESNET_SMALL)))),
+            name="video_network", backbone=dict(name="resnet3d", **_RESNET_SMALL)))),
     "vpn": Case(
         "VPN on Inception I3D, 64x224x224", dict(
             name="vpn", backbone=dict(name="i3d"), pose=dict(name="gcn"), dropout=0.3),

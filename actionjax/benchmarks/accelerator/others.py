@@ -3,10 +3,11 @@ import time
 
 import jax
 
-from actionjax import hierarchy, skeletons
+from actionjax import skeletons
 from actionjax.benchmarks import heatmaps as heatmap_cases
 from actionjax.benchmarks import superclasses as superclass_cases
 from actionjax.benchmarks.accelerator import device
+from actionjax.hierarchy import search
 from actionjax.ops import compilation, heatmaps
 
 
@@ -37,7 +38,7 @@ class Others:
       times = []
       for _ in range(2 if small else 4):
         start = time.perf_counter()
-        hierarchy.search(costs, count, restarts=restarts, seed=0)
+        search.search(costs, count, restarts=restarts, seed=0)
         times.append(time.perf_counter() - start)
       rows.append({"what": f"superclass search: 120 classes to {count}, {restarts} starts",
                    "value": 1e3 * min(times[1:]), "unit": "ms"})

@@ -17,7 +17,7 @@ from actionjax.benchmarks.torch_twins import (
     video_pose,
 )
 from actionjax.errors import UserError
-from actionjax.models import hac, i3d, msg3d, posec3d, resnet3d, rgbpose, stgcn, vpn
+from actionjax.models import i3d, msg3d, posec3d, resnet3d, rgbpose, stgcn, video_network, vpn
 
 
 def twin(model: flax.linen.Module, batch: Mapping[str, Any] | None = None) -> nn.Module:
@@ -42,7 +42,7 @@ def twin(model: flax.linen.Module, batch: Mapping[str, Any] | None = None) -> nn
   shapes = {name: tuple(value.shape) for name, value in (batch or {}).items()}
   if isinstance(model, posec3d.Model):
     return PoseC3D(model)
-  if isinstance(model, hac.Model):
+  if isinstance(model, video_network.Model):
     return HAC(model, _channels(shapes))
   if isinstance(model, vpn.Model):
     return VPN(model, shapes)
@@ -102,7 +102,7 @@ class PoseC3D(nn.Module):
 class HAC(nn.Module):
   """`hac.Model`: a backbone, and a classifier at each stage that has a level."""
 
-  def __init__(self, model: hac.Model, channels: int):
+  def __init__(self, model: video_network.Model, channels: int):
     super().__init__()
     self.video = units.Video(model.scaling, channels)
     self.backbone = make_backbone(model.backbone, channels)

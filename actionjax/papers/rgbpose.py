@@ -147,7 +147,7 @@ def _network(given: Settings, name: str) -> dict:
   common = dict(dropout=0.5, dtype=given.dtype)
   if name == "rgb":
     # The video alone is tested at the size that it trained at.
-    return dict(model=dict(name="hac", backbone=rgbpose.RGB, **common),
+    return dict(model=dict(name="video_network", backbone=rgbpose.RGB, **common),
                 data=dict(video=dict(test_size=(224, 224))))
   if name == "pose":
     return dict(model=dict(name="posec3d", backbone=posec3d.SLOWONLY_FUSED, maps=maps, **common))

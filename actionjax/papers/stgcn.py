@@ -8,7 +8,7 @@ from ml_collections import ConfigDict, config_dict
 
 from actionjax.errors import UserError
 from actionjax.ops import skeleton_streams
-from actionjax.papers import adoption, posec3d_recipe
+from actionjax.papers import adoption, posec3d
 
 NETWORKS = {"stgcnpp": dict(name="stgcn", variant="stgcnpp"),
             "stgcn": dict(name="stgcn", variant="stgcn"), "msg3d": dict(name="msg3d")}
@@ -32,7 +32,7 @@ def config(name: str, args: Mapping[str, Any]) -> ConfigDict:
   streams = tuple(args["stream"].split("+"))
   for field, given, known in (("network", (args["network"],), NETWORKS),
                               ("stream", streams, skeleton_streams.STREAMS),
-                              ("released", (args["released"],), tuple(posec3d_recipe.RELEASED))):
+                              ("released", (args["released"],), tuple(posec3d.RELEASED))):
     for one in given:
       if one not in known:
         raise UserError(f"config argument {field}={one} is none of {', '.join(known)}")

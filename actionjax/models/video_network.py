@@ -1,9 +1,10 @@
-"""Hierarchical action classification: an inflated ResNet with a classifier after every stage.
+"""A backbone of video and a classifier; in hierarchical classification, one after each stage.
 
-The early stages tell superclasses apart, the last one the actions themselves (sections "Network
-architecture" and "Hierarchical classification" of the papers). Which class belongs to which
-superclass is found by `actionjax.hierarchy` after a first training and enters through the loss;
-the model only knows how many there are.
+Without levels this is the plain classifier on which other recipes build. With levels it is the
+network of hierarchical action classification: the early stages tell superclasses apart, the last
+one the actions themselves (sections "Network architecture" and "Hierarchical classification" of
+the papers). Which class belongs to which superclass is found by `actionjax.hierarchy.search` after
+a first training and enters through the loss; the model only knows how many there are.
 """
 from collections.abc import Mapping
 from typing import Any

@@ -1,0 +1,1 @@
+"""Superclasses from a confusion matrix."""

@@ -1,0 +1,1 @@
+"""Trained models at work, outside of the runs that made them."""
