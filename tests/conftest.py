@@ -10,9 +10,12 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Files with minutes of work come first, so that no worker is left alone with one at the end.
+# Files with the most work come first, so that no worker is left alone with one at the end.
 LONGEST_FILES = ("test_notebook.py", "test_hac_recipe.py", "test_interruption.py",
-                 "test_multiprocess.py", "test_offline.py", "test_wheel.py", "test_benchmarks.py")
+                 "test_multiprocess.py", "test_offline.py", "test_wheel.py", "test_benchmarks.py",
+                 "test_configs.py", "test_posec3d.py", "test_vpn.py", "test_training.py",
+                 "test_convolution.py", "test_compaction.py", "test_hierarchy.py",
+                 "test_recipe.py", "test_graph_clips.py", "test_gcn.py")
 
 
 def pytest_addoption(parser):
@@ -75,7 +78,7 @@ def quick_compilation(tmp_path_factory):
     session = session.parent
   settings = {"jax_disable_most_optimizations": True,
               "jax_compilation_cache_dir": str(session / "compilations"),
-              "jax_persistent_cache_min_compile_time_secs": 0.1,
+              "jax_persistent_cache_min_compile_time_secs": 0.0,
               "jax_persistent_cache_min_entry_size_bytes": -1}
   for name, value in settings.items():
     jax.config.update(name, value)
@@ -83,10 +86,11 @@ def quick_compilation(tmp_path_factory):
 
 
 @pytest.fixture
-def optimised():
-  """For the few tests whose time is computing, not compilation."""
+def optimised(monkeypatch):
+  """For the few tests whose time is computing, not compilation; for processes they start, too."""
   import jax
   jax.config.update("jax_disable_most_optimizations", False)
+  monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "False")
   yield
   jax.config.update("jax_disable_most_optimizations", True)
 

@@ -98,7 +98,8 @@ def annotated(tmp_path_factory):
   return str(root)
 
 
-LARGE = ("rgbpose", "hac")  # networks of hundreds of operations, each traced for seconds
+# Networks of hundreds of operations, each traced for seconds.
+LARGE = ("rgbpose", "hac", "vpn_ntu120")
 
 _logits = {}  # of equal models in several configs, which are evaluated once
 

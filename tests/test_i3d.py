@@ -1,4 +1,5 @@
 """I3D: counts and shapes of the published network, numbers of the PyTorch port."""
+import functools
 import os
 
 import jax
@@ -14,6 +15,7 @@ from actionjax.models.i3d import ENDPOINTS, I3D
 from tests import references
 
 
+@functools.cache
 def _shapes(model, shape):
   clip = jax.ShapeDtypeStruct(shape, jnp.float32)
   return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), clip)

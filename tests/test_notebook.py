@@ -16,7 +16,7 @@ from tests.conftest import ROOT  # noqa: E402
 
 
 @pytest.mark.slow
-def test_notebook_trains_and_draws(tmp_path, monkeypatch):
+def test_notebook_trains_and_draws(tmp_path, monkeypatch, optimised):
   monkeypatch.setenv("ACTIONJAX_DATA", str(tmp_path / "data"))
   monkeypatch.setenv("ACTIONJAX_NOTEBOOK_WORKDIR", str(tmp_path / "run"))
   whole = os.environ.get("ACTIONJAX_TEST_WHOLE") == "1"

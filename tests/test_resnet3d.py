@@ -1,4 +1,6 @@
 """Inflated ResNets: parameter counts derived from the papers, shapes, invariants."""
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ SMALL = dict(block="basic", stage_sizes=(1, 1), width=8, spatial_strides=(1, 2),
              temporal_strides=(1, 1))
 
 
+@functools.cache
 def _shapes(model, shape):
   clip = jax.ShapeDtypeStruct(shape, jnp.float32)
   return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), clip)
