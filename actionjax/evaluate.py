@@ -21,7 +21,7 @@ _VARIANT = flags.DEFINE_string("variant", None, "Another variant than the run's.
 _PROTOCOL = flags.DEFINE_string("protocol", None, "Another protocol than the run's.")
 _PART = flags.DEFINE_string("part", "test", "Part of the protocol to score.")
 _VIEWS = flags.DEFINE_integer("views", 1, "Views of a clip along time.", lower_bound=1)
-_CROPS = flags.DEFINE_string("crops", "centre", "Spatial windows of a view: centre or three.")
+_CROPS = flags.DEFINE_string("crops", "center", "Spatial windows of a view: center or three.")
 _FLIPS = flags.DEFINE_bool("flips", False, "Each view in the mirror too.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips a batch.", lower_bound=1)
 _DROP_JOINTS = flags.DEFINE_float("drop_joints", 0.0, "Probability that a person lacks a limb's "

@@ -15,6 +15,7 @@ from actionjax.models import posec3d, resnet3d
 from actionjax.ops import heatmaps
 from tests import raw_own
 from tests.test_i3d import _generated
+from tests.views import shared
 
 BACKBONE = {**posec3d.SLOWONLY, "stage_sizes": (1, 1, 1), "width": 4}
 POSE2D = dict(num_frames=4, size=(16, 16), test_size=(20, 20))
@@ -76,7 +77,7 @@ def test_the_scores_are_those_of_the_released_test_pipeline(place, tmp_path):
   scores = np.load(tmp_path / "run" / "01_test" / "scores.npz")
   # The released way: heat maps of every clip, and the same arrays reversed.
   dataset = catalogue.open_dataset(config.data_dir, "annotations:mine")
-  section, layout = pose2d.Pose2dConfig(**POSE2D), skeletons.layout("coco_17")
+  section, layout = pose2d.Config(**POSE2D), skeletons.layout("coco_17")
   model = actionjax.load(tmp_path / "run" / "00_network")
   fields = {key: value for key, value in BACKBONE.items() if key != "name"}
   network = resnet3d.Backbone(**fields)
@@ -90,9 +91,11 @@ def test_the_scores_are_those_of_the_released_test_pipeline(place, tmp_path):
 
   for clip, found in zip(scores["clip_ids"], scores["probabilities"]):
     record = dataset[dataset.index.clip_id.tolist().index(clip)]
-    views = [pose2d.apply(section, record, framing, layout)
-             for framing in pose2d.testing(section, record, 3)]
-    maps = heatmaps.heatmaps(*(jnp.stack(arrays) for arrays in zip(*views)), (20, 20), layout)
+    agreed = shared(layout, 3)
+    views = [pose2d.apply(section, record, agreed[0], framing)
+             for framing in pose2d.views(section, record, agreed)]
+    maps = heatmaps.heatmaps(*(jnp.stack([view[array] for view in views])
+                               for array in ("pose2d", "pose_score")), (20, 20), layout)
     views = jnp.concatenate([maps, heatmaps.mirror(maps, layout)])
     expected = probabilities(views).mean(0)
     # Mirrored maps differ in the outermost pixels of windows.

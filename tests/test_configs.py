@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from actionjax import configuration, recipe
-from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import batch_spec
 from actionjax.errors import UserError
 from actionjax.steps import adopt, train
 from tests import raw_own
@@ -77,7 +77,7 @@ def test_the_released_test_pipelines():
       f"{configuration.shipped_directory()}/posec3d_ntu60.py:test=FOLDER,{argument}")
   theirs, others = load("kind=limb"), load("kind=limb,released=mmaction2")
   assert dict(theirs.data.pose2d) == {} and "limbs" not in theirs.steps[0].model.maps
-  assert dict(others.data.pose2d) == {"frames": "mmaction2", "test_resize": "centre"}
+  assert dict(others.data.pose2d) == {"frames": "mmaction2", "test_resize": "center"}
   assert len(others.steps[0].model.maps.limbs) == 17
 
 
@@ -105,7 +105,7 @@ _logits = {}  # of equal models in several configs, which are evaluated once
 
 def _check(model, data, num_classes):
   """Shape-evaluates one model."""
-  spec, test_spec = (pipeline.batch_spec(data, 2, test=test) for test in (False, True))
+  spec, test_spec = (batch_spec(data, 2, test=test) for test in (False, True))
 
   def run(batch, test_batch, key):
     variables = model.init({"params": key, "dropout": key}, test_batch, train=False)

@@ -1,6 +1,5 @@
 """Pruning: scores and selection against NumPy, exact zeros, and the compacted network."""
 import copy
-import dataclasses
 import functools
 
 import hypothesis
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 import actionjax
 from actionjax import models
 from actionjax.benchmarks import pruning as benchmark
-from actionjax.data.loading import pipeline
+from actionjax.data.loading import video
+from actionjax.data.loading.config import DataConfig
 from actionjax.errors import UserError
 from actionjax.models import layers
 from actionjax.models.resnet3d import ResNet3D
@@ -530,10 +530,10 @@ def test_channels_of_another_network_are_refused(change, word):
 # Checkpoints.
 
 def _description(config):
-  data = pipeline.DataConfig("synthetic_actions", "cross_subject", "tiny",
-                             video=pipeline.VideoConfig(3, (12, 12)))
+  data = DataConfig("synthetic_actions", "cross_subject", "tiny",
+                    inputs={"video": video.Config(3, (12, 12))})
   return {"format": 1, "model": config, "class_names": ["a", "b", "c"], "layout": "kinect_v1_20",
-          "data": dataclasses.asdict(data), "views": {}}
+          "data": data.section(), "views": {}}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import actionjax
 from actionjax import configuration, recipe
 from actionjax.data import catalogue
 from actionjax.data.clips.dataset import ClipDataset
-from actionjax.data.loading import pipeline
+from actionjax.data.loading import pose3d
+from actionjax.data.loading.config import DataConfig
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.training import checkpoint
@@ -168,7 +169,7 @@ def test_clips_without_what_the_model_reads(finished):
   model = actionjax.load(workdir)
   model({**record, "pose3d": np.zeros((1, 4, 25, 3))})  # a network of the video alone
   model = dataclasses.replace(model, data=dataclasses.replace(
-      model.data, pose=pipeline.PoseConfig(num_poses=4)))
+      model.data, inputs=model.data.inputs | {"pose": pose3d.Config(num_poses=4)}))
   for change, message in ((dict(frames=[]), "the clip has no frames"),
                           (dict(pose3d=np.zeros((1, 4, 25, 3))), r"pose3d has shape \(1, 4, 25, 3"
                            r"\); this model reads \[M, T, 20, 3\] in the layout kinect_v1_20")):
@@ -232,7 +233,7 @@ def test_unreadable_clips_are_counted_and_left_out(finished, tmp_path, monkeypat
     (lambda c: c.steps[1].update(select="first"), "is neither last nor best"),
     (lambda c: delattr(c.steps[1], "validate"), "select=best needs config.steps[1].validate"),
     (lambda c: c.steps[2].update(name="backbone"), "already a step named 'backbone'"),
-    (lambda c: c.steps[2].views.update(crops="five"), "crops 'five' is none of centre, three"),
+    (lambda c: c.steps[2].views.update(crops="five"), "crops 'five' is none of center, three"),
     (lambda c: delattr(c, "name"), "config lacks name"),
     (lambda c: c.update(steps=()), "config lacks steps"),
 ])
@@ -268,6 +269,7 @@ def test_json_is_there_whole_or_not_at_all(tmp_path):
 def test_pipeline_of_the_description_is_the_trainings(finished):
   config, workdir, _ = finished
   model = actionjax.load(workdir)
-  assert isinstance(model.data, pipeline.DataConfig)
-  assert model.data.video.size == (16, 16) and model.data.video.num_frames == 4
+  assert isinstance(model.data, DataConfig)
+  assert model.data.inputs["video"].size == (16, 16)
+  assert model.data.inputs["video"].num_frames == 4
   assert dataclasses.asdict(model.data)["protocol"] == config.data.protocol

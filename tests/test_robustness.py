@@ -16,7 +16,7 @@ import pytest
 from actionjax import recipe
 from actionjax.data import catalogue
 from actionjax.data.loading import pipeline
-from actionjax.data.loading.config import parse_data
+from actionjax.data.loading.config import batch_spec, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import scores
 from actionjax.ops import corruption
@@ -55,7 +55,7 @@ def runs(tiny_data_dir, tmp_path_factory, quick_compilation):
                   pose=dict(num_poses=6, persons=2)))
     parsed = train.parse(config, "config")
     batch = {name: jnp.zeros(spec.shape, spec.dtype)
-             for name, spec in pipeline.batch_spec(parsed.data, 1).items()}
+             for name, spec in batch_spec(parsed.data, 1).items()}
     variables = parsed.model.init(jax.random.key(0), batch, train=False)
     folder = tmp_path_factory.mktemp(row) / "00_network" / "model"
     checkpoint.save_model(folder, {"batch_stats": {}, **variables},

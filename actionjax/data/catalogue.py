@@ -101,7 +101,7 @@ def resolve(section, data_dir: str | None):
   """A config's data section, `about` filled in where it names a user's dataset.
 
   Args:
-    section: keyword arguments of `pipeline.DataConfig`, or None.
+    section: keyword arguments of `loading.config.DataConfig`, or None.
     data_dir: root of prepared datasets, None for the default.
 
   Raises:

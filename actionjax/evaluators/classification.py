@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import CROPS, DataConfig
 from actionjax.evaluators.scores import Scores
 from actionjax.ops import compilation
 from actionjax.training import sharding, train_step
@@ -17,18 +18,18 @@ class ViewConfig:
 
   Attributes:
     temporal: views along time.
-    crops: "centre" or "three" spatial windows a view.
+    crops: "center" or "three" spatial windows a view.
     flips: show each of them in the mirror too.
     aggregate: "mean" or "max" (the thesis' choice) over the views' probabilities.
   """
   temporal: int = 1
-  crops: str = "centre"
+  crops: str = "center"
   flips: bool = False
   aggregate: str = "mean"
 
   def __post_init__(self):
-    if self.crops not in pipeline.CROPS:
-      raise ValueError(f"crops {self.crops!r} is none of {', '.join(pipeline.CROPS)}")
+    if self.crops not in CROPS:
+      raise ValueError(f"crops {self.crops!r} is none of {', '.join(CROPS)}")
     if self.aggregate not in ("mean", "max"):
       raise ValueError(f"aggregate {self.aggregate!r} is neither mean nor max")
     if self.temporal < 1:
@@ -37,7 +38,7 @@ class ViewConfig:
   @property
   def count(self) -> int:
     """Views a clip."""
-    return self.temporal * (1 + self.flips) * len(pipeline.CROPS[self.crops])
+    return self.temporal * (1 + self.flips) * len(CROPS[self.crops])
 
 
 def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
@@ -72,7 +73,7 @@ def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
   return jax.jit(view_step, compiler_options=compilation.compiler_options())
 
 
-def evaluate(view_step, variables, clips: pipeline.Clips, config: pipeline.DataConfig,
+def evaluate(view_step, variables, clips: pipeline.Clips, config: DataConfig,
              views: ViewConfig, *, batch_size: int, mesh) -> Scores:
   """Scores every clip once, on any number of devices and processes.
 

@@ -55,10 +55,10 @@ class Settings:
 
   Attributes:
     name: of the config.
-    dataset, protocol: see `pipeline.DataConfig`.
+    dataset, protocol: see `loading.config.DataConfig`.
     levels: superclasses at the first three stages.
     weights: of the four levels in the loss.
-    video: fields of `pipeline.VideoConfig` for person crops; whole frames follow from them.
+    video: fields of `loading.video.Config` for person crops; whole frames follow from them.
     backbone: fields of `ResNet3D`.
     optim: fields of `optim.OptimConfig`.
     epochs, retrain_epochs: of a training, and of one after a pruning pass.
@@ -66,12 +66,12 @@ class Settings:
     scopes: of pruning, in the table's order.
     passes: of pruning at most, in each scope.
     fraction, norm: see `steps.prune`.
-    validation: see `pipeline.DataConfig`.
+    validation: see `loading.config.DataConfig`.
     leak: validates on test clips, as the papers do.
     counts: see `steps.group`.
     init: model directory to start from, "" for random weights.
     warm_start: the second pass goes on from the first one's weights.
-    data: further fields of `pipeline.DataConfig`.
+    data: further fields of `loading.config.DataConfig`.
     batch_size, ema, dtype, test_views, seed: as elsewhere.
   """
   name: str

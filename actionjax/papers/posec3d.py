@@ -23,8 +23,8 @@ NETWORKS = {"slowonly": posec3d.SLOWONLY, "slowonly_346": posec3d.SLOWONLY_346,
             "slowonly_narrow": posec3d.SLOWONLY_NARROW, "slowonly_small": SLOWONLY_SMALL,
             "c3d": posec3d.C3D, "x3d": posec3d.X3D}
 FUSED = "joint+limb"
-# Whose code -> fields of `pipeline.Pose2dConfig` that its test pipeline asks for.
-RELEASED = {"pyskl": {}, "mmaction2": dict(frames="mmaction2", test_resize="centre")}
+# Whose code -> fields of `loading.pose2d.Config` that its test pipeline asks for.
+RELEASED = {"pyskl": {}, "mmaction2": dict(frames="mmaction2", test_resize="center")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Settings:
 
   Attributes:
     name: of the config.
-    dataset, protocol: see `pipeline.DataConfig`.
+    dataset, protocol: see `loading.config.DataConfig`.
     network: one of `NETWORKS`.
     kind: of the maps: "joint", "limb", or "joint+limb" for a network each and the sum of their
       scores.
@@ -41,7 +41,7 @@ class Settings:
     batch: clips; the learning rate is 0.4 for 256 and grows with it.
     epochs: of the training; the released configs count ten as one.
     weight_decay: on all parameters.
-    pose2d: fields of `pipeline.Pose2dConfig`.
+    pose2d: fields of `loading.pose2d.Config`.
     released: whose test clips, test windows and order of limbs: "pyskl" or "mmaction2".
     test: a model directory that is evaluated instead of trained.
     dtype, seed: as elsewhere.

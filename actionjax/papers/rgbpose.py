@@ -26,7 +26,7 @@ class Settings:
 
   Attributes:
     name: of the config.
-    dataset, protocol: see `pipeline.DataConfig`; its clips have frames and 2D skeletons.
+    dataset, protocol: see `loading.config.DataConfig`; its clips have frames and 2D skeletons.
     frames, poses: of a clip; the skeletons' are a multiple of the video's.
     laterals: see `rgbpose.Model`.
     clips: at test.

@@ -22,7 +22,7 @@ class Config:
     source: a model directory, as `python -m actionjax.convert` writes them, or a run.
     model: see `models.create`; every weight of it must be in the source, and none be left over. A
       field that it does not name is the source's, where a converted checkpoint says it.
-    data: see `pipeline.DataConfig`; the dataset to evaluate on.
+    data: see `loading.config.DataConfig`; the dataset to evaluate on.
     name: of the step.
   """
   source: str

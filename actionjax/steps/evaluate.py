@@ -9,7 +9,7 @@ import jax
 from actionjax import configuration, models
 from actionjax.data import catalogue, own
 from actionjax.data.loading import pipeline
-from actionjax.data.loading.config import parse_data
+from actionjax.data.loading.config import DataConfig, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.evaluators import scores as files
@@ -101,7 +101,7 @@ def run(config: Config, context: Context) -> dict:
           "scores": str((context.directory / files.FILE).relative_to(context.workdir))}
 
 
-def data_of(config: Config, description: dict, model, context: Context) -> pipeline.DataConfig:
+def data_of(config: Config, description: dict, model, context: Context) -> DataConfig:
   """The data that a model was trained on, or what the evaluation puts in its place.
 
   Raises:
@@ -128,13 +128,13 @@ def data_of(config: Config, description: dict, model, context: Context) -> pipel
   return data
 
 
-def dropper(model, data: pipeline.DataConfig, probability: float, seed: int, path: str):
+def dropper(model, data: DataConfig, probability: float, seed: int, path: str):
   """`corrupt(batch) -> batch` that drops joints of every clip by its number in the part.
 
   None where nothing is dropped. Raises UserError for a model without skeletons, or of motion.
   """
   corruption.check(probability, f"{path}.drop_joints", model.inputs,
-                   motion=bool(data.graph and data.graph.motion))
+                   motion=data.motion)
   if not probability:
     return None
   layout = data.layout

@@ -9,7 +9,7 @@ import jax
 
 from actionjax import configuration, console, models
 from actionjax.data.loading import pipeline
-from actionjax.data.loading.config import parse_data
+from actionjax.data.loading.config import DataConfig, batch_spec, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
 from actionjax.ops import compilation, corruption
@@ -42,7 +42,7 @@ class Config:
   Attributes:
     name: of the step, unique in its recipe.
     model: see `models.create`.
-    data: see `pipeline.DataConfig`.
+    data: see `DataConfig`.
     loss: `name` of a function of `training.losses` and its keyword arguments.
     optim: see `optim.OptimConfig`.
     batch_size: of the global batch; a multiple of the number of devices.
@@ -89,7 +89,7 @@ class Config:
 class Parsed:
   """A training's config with every section turned into what it configures."""
   model: Any
-  data: pipeline.DataConfig
+  data: DataConfig
   loss: Any
   optim: optim.OptimConfig
   validation: ValidationConfig | None
@@ -118,38 +118,19 @@ def parse(config: Config, path: str) -> Parsed:
   model = models.create(config.model, num_classes=len(builder.CLASS_NAMES),
                         layout=builder.LAYOUT, path=f"{path}.model")
   corruption.check(config.drop_joints, f"{path}.drop_joints", model.inputs,
-                   motion=bool(data.graph and data.graph.motion))
-  lacking = set(model.inputs) - set(pipeline.model_inputs(data))
+                   motion=data.motion)
+  lacking = set(model.inputs) - set(data.arrays)
   if lacking:
     raise UserError(f"{path}: the model reads {', '.join(sorted(lacking))}, which "
                     f"{path}.data does not yield")
-  if data.pose2d and "pose2d" in model.inputs and hasattr(model, "check_pixels"):
-    model.check_pixels(data.pose2d.size, data.pose2d.test_size)
-  if data.graph and "pose_score" in model.inputs:
-    _check_graph(model, data, path)
+  for read in data.inputs.values():
+    read.check_model(model, data.layout, path)
   return Parsed(
-      model=model, data=pipeline.only(data, model.inputs),
+      model=model, data=data.only(model.inputs),
       loss=losses.parse(config.loss, f"{path}.loss"), optim=optimiser,
       validation=validation, views=views or classification.ViewConfig(),
       init_from=tuple(build(initialise.InitFrom, item, f"{path}.init_from[{i}]")
                       for i, item in enumerate(config.init_from)))
-
-
-def _check_graph(model, data: pipeline.DataConfig, path: str) -> None:
-  """Raises UserError where a model takes other skeletons than the normalised ones of `data.graph`,
-  or these cannot be made."""
-  if data.graph.dimensions == 3:
-    _ = data.layout.spine, data.layout.centre  # which raise where there are none
-  if not hasattr(model, "normalise"):
-    raise UserError(f"{path}: data.graph yields normalised skeletons for graph networks, but the "
-                    "model draws them in pixels; give data.pose2d instead")
-  if model.normalise != "none":
-    raise UserError(f"{path}.model.normalise must be none: {path}.data.graph yields normalised "
-                    "skeletons")
-  if getattr(model, "stream", "").endswith("_motion"):
-    raise UserError(f"{path}.model.stream={model.stream}: beside {path}.data.graph give "
-                    f"data.graph.motion=True and stream={model.stream.removesuffix('_motion')}, so "
-                    "that the motion is that of consecutive frames")
 
 
 def describe(config: Config, parsed: Parsed) -> dict:
@@ -157,7 +138,7 @@ def describe(config: Config, parsed: Parsed) -> dict:
   builder = parsed.data.builder
   return {"format": 1, "model": configuration.to_dict(config.model),
           "class_names": list(builder.CLASS_NAMES), "layout": builder.LAYOUT,
-          "data": dataclasses.asdict(parsed.data), "views": dataclasses.asdict(parsed.views)}
+          "data": parsed.data.section(), "views": dataclasses.asdict(parsed.views)}
 
 
 def run(config: Config, context: Context) -> dict:
@@ -235,7 +216,7 @@ def run(config: Config, context: Context) -> dict:
 def test_spec(parsed: Parsed) -> dict:
   """Shapes and types of one test clip's batch: its maps and its video go together where those of
   training have other sizes."""
-  return pipeline.batch_spec(parsed.data, 1, test=True)
+  return batch_spec(parsed.data, 1, test=True)
 
 
 def _augment(config: Config, parsed: Parsed):

@@ -15,6 +15,8 @@ import numpy as np
 from actionjax.skeletons import Layout
 
 TEST_SEED = 255
+# Whose test clips there are; see `test_frames`.
+RELEASED = ("pyskl", "mmaction2")
 
 
 def uniform_frames(num_frames: int, length: int, rng: np.random.Generator) -> np.ndarray:
@@ -63,6 +65,11 @@ def evaluation_frames(num_frames: int, length: int, num_clips: int = 1, *,
     start = clip if num_frames < num_clips else clip * num_frames // num_clips
     clips.append(_uniform(num_frames, length, start, choose, rng.randint))
   return np.stack(clips)
+
+
+def test_frames(num_frames: int, length: int, num_clips: int, released: str) -> np.ndarray:
+  """The frames of test clips, int[num_clips,length], as the code of `released` chooses them."""
+  return evaluation_frames(num_frames, length, num_clips, extra_draw=released == "pyskl")
 
 
 def _uniform(num_frames, length, start, choose, below):
