@@ -32,7 +32,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of what is dropped.")
 def main() -> None:
   """Runs one evaluation and prints what it measured."""
   cli.quiet_libraries()
-  from actionjax import console, recipe
+  from actionjax import console, distributed, recipe
   from actionjax.training import checkpoint
   run = pathlib.Path(_RUN.value).resolve()
   console.say(f"evaluating {checkpoint.find_model(run)}")  # a run may have several
@@ -42,8 +42,7 @@ def main() -> None:
       views=dict(temporal=_VIEWS.value, crops=_CROPS.value, flips=_FLIPS.value),
       batch_size=_BATCH_SIZE.value, drop_joints=_DROP_JOINTS.value,
       drop_seed=_SEED.value),)), _OUT.value)
-  import jax
-  if jax.process_index() == 0:
+  if distributed.is_first():
     print(json.dumps(metrics, indent=2))
 
 

@@ -24,8 +24,7 @@ def main() -> None:
   recipe.plan(config)
   workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
   metrics = recipe.run(config, workdir)
-  import jax
-  if jax.process_index() == 0:
+  if distributed.is_first():
     print(json.dumps(metrics, indent=2))
     print(f"results: {workdir / 'metrics.json'}, {workdir / 'confusion.png'}, "
           f"{workdir / 'curves.png'}")

@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from actionjax import configuration, console
+from actionjax import configuration, console, distributed
 from actionjax.data import catalogue
 from actionjax.errors import UserError
 from actionjax.steps.context import Context
@@ -174,13 +174,13 @@ def run(config: Mapping, workdir: str | os.PathLike) -> dict:
   """
   steps = plan(config)
   workdir = pathlib.Path(workdir).resolve()
-  chief = jax.process_index() == 0
+  chief = distributed.is_first()
   if chief:
     workdir.mkdir(parents=True, exist_ok=True)
   with _Lock(workdir) if chief else contextlib.nullcontext():
     if chief:
       _claim(workdir, config)
-    _barrier("claimed")
+    distributed.wait_for_all("claimed")
     runner = _Runner(workdir, config.get("seed") or 0, config.get("data_dir"),
                      sharding.make_mesh())
     previous: dict[str, dict] = {}
@@ -257,12 +257,12 @@ class _Runner:
     console.say(f"step {name}")
     began = time.time()
     artifacts = work()
-    _barrier(f"finished {name}")
-    if jax.process_index() == 0:
+    distributed.wait_for_all(f"finished {name}")
+    if distributed.is_first():
       directory.mkdir(parents=True, exist_ok=True)
       write_json(done, {"artifacts": artifacts, "minutes": (time.time() - began) / 60,
                         "devices": f"{self.mesh.size} {jax.devices()[0].device_kind}"})
-    _barrier(f"recorded {name}")
+    distributed.wait_for_all(f"recorded {name}")
     return artifacts
 
 
@@ -355,9 +355,3 @@ class _Lock:
 
   def __exit__(self, *unused):
     self._file.close()
-
-
-def _barrier(name: str) -> None:
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-    multihost_utils.sync_global_devices(name)

@@ -35,7 +35,7 @@ def main() -> None:
           for row, flag in _RUNS.items() if flag.value}
   if not runs:
     raise UserError("name at least one finished run: --cnn=RUN, --gcn=RUN or --robust_gcn=RUN")
-  from actionjax import recipe
+  from actionjax import distributed, recipe
   from actionjax.papers import posec3d_robustness
   from actionjax.training import checkpoint
   for run in runs.values():
@@ -44,8 +44,7 @@ def main() -> None:
                               batch_size=_BATCH_SIZE.value, drop_seed=_SEED.value)
   out = pathlib.Path(_OUT.value)
   metrics = recipe.run(config | {"data_dir": _DATA_DIR.value}, out)
-  import jax
-  if jax.process_index() == 0:
+  if distributed.is_first():
     table = posec3d_robustness.robustness_table(metrics, runs, _METRIC.value)
     (out / "robustness.md").write_text(table + "\n")
     print(table)

@@ -130,6 +130,7 @@ def test_frozen_norms_are_those_of_evaluation():
 
 class _Told(nn.Module):
   """A network whose batch norm is told by its call whether it trains."""
+  inputs = ("x",)
 
   @nn.compact
   def __call__(self, batch, *, train):

@@ -7,6 +7,7 @@ class Toy(nn.Module):
   """Two blocks, as far as freezing is concerned a backbone and a head."""
   width: int = 8
   dropout: float = 0.2
+  inputs = ("x",)
 
   @nn.compact
   def __call__(self, batch, *, train):

@@ -9,7 +9,7 @@ from actionjax.data.loading import pipeline
 from actionjax.data.loading.config import CROPS, DataConfig
 from actionjax.evaluators.scores import Scores
 from actionjax.ops import compilation
-from actionjax.training import sharding, train_step
+from actionjax.training import contracts, sharding, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +64,8 @@ def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
     return combine(by_view, axis=(1, 2, 3))
 
   def view_step(variables, batch):
+    contracts.check_batch(batch, reads=(*model.inputs, "label"), views=views.count,
+                          layout=getattr(model, "layout", None))
     size = batch["label"].shape[0]
     if corrupt is not None:
       batch = corrupt(batch)

@@ -4,14 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from actionjax import configuration
 from actionjax.errors import UserError
 from actionjax.steps import train
 from actionjax.steps.context import Context
 from actionjax.training import checkpoint, initialise, sharding
-from actionjax.training.state import digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +61,7 @@ def run(config: Config, context: Context) -> dict:
   if report.skipped:
     raise UserError(f"{config.source} has weights that {context.path}.model has no place for: "
                     f"{', '.join(report.skipped[:3])}")
-  directory = context.directory / "model"
-  checkpoint.save_model(directory, variables, train.describe(_as_training(config), parsed))
-  return {"model": str(directory.relative_to(context.workdir)),
-          "params_digest": digest(jax.device_get(variables))}
+  return context.save_model(variables, train.describe(_as_training(config), parsed))
 
 
 def _check(config: Config, parsed: train.Parsed, known: dict, path: str) -> None:

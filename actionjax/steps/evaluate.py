@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from actionjax import configuration, models
+from actionjax import configuration, distributed, models
 from actionjax.data import catalogue, own
 from actionjax.data.loading import pipeline
 from actionjax.data.loading.config import DataConfig, parse_data
@@ -95,7 +95,7 @@ def run(config: Config, context: Context) -> dict:
     result["dataset"] = "/".join(filter(None, (data.dataset, data.variant)))
   if config.drop_joints:
     result["drop_joints"] = config.drop_joints
-  if jax.process_index() == 0:
+  if distributed.is_first():
     scores.save(context.directory, clips.dataset.index.clip_id[clips.rows])
   return {"metrics": result,
           "scores": str((context.directory / files.FILE).relative_to(context.workdir))}

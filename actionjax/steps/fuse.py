@@ -5,10 +5,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from actionjax import configuration, console
+from actionjax import configuration, console, distributed
 from actionjax.errors import UserError
 from actionjax.evaluators import scores as files
 from actionjax.evaluators.scores import Scores
@@ -96,7 +95,7 @@ def run(config: Config, context: Context) -> dict:
        "top1": scores.metrics()["top1"]} for source, scores in zip(sources, chosen)]}
   console.say(f"{config.name}: top-1 {metrics['top1']:.4f} from " + ", ".join(
       f"{source['scores']} {source['top1']:.4f}" for source in metrics["sources"]))
-  if jax.process_index() == 0:
+  if distributed.is_first():
     fused.save(context.directory, ids)
   return {"metrics": metrics,
           "scores": str((context.directory / files.FILE).relative_to(context.workdir))}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actionjax import console, models
+from actionjax import console, distributed, models
 from actionjax.data.loading import pipeline
 from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
@@ -83,7 +83,7 @@ def run(config: Config, context: Context) -> dict:
   mean = {level: float(np.mean([one[level] for one in found])) for level in found[0]}
   console.say(f"mean absolute gradient at {names[-1]}: "
               + ", ".join(f"{level} {value:.3g}" for level, value in mean.items()))
-  if jax.process_index() == 0:
+  if distributed.is_first():
     context.directory.mkdir(parents=True, exist_ok=True)
     (context.directory / "gradients.json").write_text(
         json.dumps({"layer": names[-1], "gradients": mean}, indent=2) + "\n")

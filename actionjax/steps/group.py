@@ -3,10 +3,9 @@ import dataclasses
 import json
 import pathlib
 
-import jax
 import numpy as np
 
-from actionjax import console
+from actionjax import console, distributed
 from actionjax.errors import UserError
 from actionjax.evaluators import metrics
 from actionjax.hierarchy import search
@@ -86,7 +85,7 @@ def run(config: Config, context: Context) -> dict:
     console.say(f"stage {stage}: {size} superclasses, cost {grouping.cost:.4f}, lower bound "
                 f"{grouping.lower_bound:.4f}")
   path = context.directory / "superclasses.json"
-  if jax.process_index() == 0:
+  if distributed.is_first():
     context.directory.mkdir(parents=True, exist_ok=True)
     names = context.class_names()
     path.write_text(json.dumps({"class_names": names, "split": split, "levels": levels,

@@ -3,8 +3,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
+from actionjax import distributed
 from actionjax.data import catalogue
 from actionjax.data.loading.config import parse_data
 from actionjax.data.preparing import preparation
@@ -41,10 +40,8 @@ def run(config: Config, context: Context) -> dict:
     Artifacts: `clips`.
   """
   data = parse(config, context.path)
-  if jax.process_index() == 0:
+  if distributed.is_first():
     preparation.prepare(data.dataset, raw_dir=config.raw_dir, data_dir=context.data_dir,
                         variant=data.variant, workers=config.workers)
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-    multihost_utils.sync_global_devices(f"prepared {data.dataset}")
+  distributed.wait_for_all(f"prepared {data.dataset}")
   return {}

@@ -1,15 +1,12 @@
 """The step that sets the weakest filters of a trained model to zero."""
 import dataclasses
 
-import jax
-
-from actionjax import console
+from actionjax import console, distributed
 from actionjax.errors import UserError
 from actionjax.pruning import masks as pruning_masks
 from actionjax.pruning import scores
 from actionjax.steps.context import Context
 from actionjax.training import checkpoint, sharding
-from actionjax.training.state import digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +63,10 @@ def run(config: Config, context: Context) -> dict:
                         pruning_masks.surviving(masks).values())
   console.say(f"{config.scope}: {alive} of {filters} filters are left")
   variables = {**variables, "params": pruning_masks.apply_masks(params, masks)}
-  directory = context.directory / "model"
-  checkpoint.save_model(directory, variables, description)
-  if jax.process_index() == 0:
+  artifacts = context.save_model(variables, description)
+  if distributed.is_first():
     (context.directory / "filters.txt").write_text(pruning_masks.report(masks) + "\n")
-  return {"model": str(directory.relative_to(context.workdir)),
-          "params_digest": digest(jax.device_get(variables)),
-          "rule": dataclasses.asdict(rule), "alive": alive, "filters": filters}
+  return artifacts | {"rule": dataclasses.asdict(rule), "alive": alive, "filters": filters}
 
 
 def rule_of(context: Context, step: str) -> scores.FilterRule:

@@ -3,9 +3,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
-from actionjax import configuration, console
+from actionjax import configuration, console, distributed
 from actionjax.errors import UserError
 from actionjax.steps.context import Context
 
@@ -65,7 +63,7 @@ def run(config: Config, context: Context) -> dict:
     lines += _lines(row, config, context)
   text = "\n".join(lines)
   path = context.workdir / f"{config.name}.md"
-  if jax.process_index() == 0:
+  if distributed.is_first():
     path.write_text(text + "\n")
   console.say(text)
   return {"table": path.name}

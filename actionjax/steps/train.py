@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from actionjax import configuration, console, models
+from actionjax import configuration, console, distributed, models
 from actionjax.data.loading import pipeline
 from actionjax.data.loading.config import DataConfig, batch_spec, parse_data
 from actionjax.errors import UserError
@@ -160,7 +160,7 @@ def run(config: Config, context: Context) -> dict:
   for source in parsed.init_from:
     loaded, _ = checkpoint.load_model(context.model_of(source.source), sharding.replicated(mesh))
     variables, report = initialise.load_into(variables, loaded, source)
-    if jax.process_index() == 0:
+    if distributed.is_first():
       context.directory.mkdir(parents=True, exist_ok=True)
       (context.directory / "loaded.txt").write_text(
           f"from {source.source}\n" + "\n".join(
@@ -205,12 +205,9 @@ def run(config: Config, context: Context) -> dict:
       state, _ = checkpoints.restore(abstract, "best")
   finally:
     checkpoints.close()
-  model_directory = context.directory / "model"
-  checkpoint.save_model(model_directory, state.variables(), description)
-  return {"model": str(model_directory.relative_to(context.workdir)),
-          "params_digest": states.digest(jax.device_get(state.variables())),
-          "steps": total, "clips": len(clips), "best": progress.best,
-          "best_step": progress.best_step, "seconds_since_resume": time.time() - began}
+  return context.save_model(state.variables(), description) | {
+      "steps": total, "clips": len(clips), "best": progress.best,
+      "best_step": progress.best_step, "seconds_since_resume": time.time() - began}
 
 
 def test_spec(parsed: Parsed) -> dict:

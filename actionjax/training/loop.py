@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from actionjax import console
+from actionjax import console, distributed
 from actionjax.errors import UserError
 from actionjax.training import checkpoint, sharding
 from actionjax.training.metric_writer import MetricWriter
@@ -79,7 +79,7 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
   start = step = int(state.step)
   checkpoints.forget_best_after(start)
 
-  writer = MetricWriter(directory, step=start) if jax.process_index() == 0 else None
+  writer = MetricWriter(directory, step=start) if distributed.is_first() else None
   meter = _Meter(start, config.total_steps, batch_size)
   pending: list[tuple[int, dict]] = []
   asked = False
@@ -263,7 +263,7 @@ class _Meter:
     self._last = (start, time.perf_counter())
     self._waited = 0.0
     self._total = total
-    shown = jax.process_index() == 0 and sys.stderr.isatty()
+    shown = distributed.is_first() and sys.stderr.isatty()
     self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if shown else None
 
   def time_waiting(self, feed):
