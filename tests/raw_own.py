@@ -1,9 +1,13 @@
 """Made-up data in the forms that users bring: videos, tables, annotation files."""
+import csv
 import pathlib
 import pickle
 
 import av
 import numpy as np
+
+from actionjax.data import catalogue
+from actionjax.data.preparing import preparation
 
 STEP = 12  # grey levels between one frame and the next
 
@@ -25,6 +29,12 @@ def video(path, frames: int = 6, size=(64, 48), codec: str = "mpeg4", pixels: st
       container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
     container.mux(stream.encode())
   return path
+
+
+def halve(path) -> None:
+  """Cuts off the second half of a file."""
+  data = path.read_bytes()
+  path.write_bytes(data[:len(data) // 2])
 
 
 def grey(image: np.ndarray) -> float:
@@ -83,9 +93,25 @@ def quiet(line: str) -> None:
 
 def prepare(dataset: str, raw, data, report=quiet, **kwargs) -> dict:
   """Prepares a dataset in this process."""
-  from actionjax.data.preparing import preparation
   return preparation.prepare(dataset, raw and str(raw), str(data), workers=1, report=report,
                              **kwargs)
+
+
+def open_prepared(data, name: str = "folder:mine"):
+  """A dataset that was prepared in the folder `data`."""
+  return catalogue.open_dataset(str(data), name)
+
+
+def by_id(dataset) -> dict:
+  """The records of a dataset by their clips' ids."""
+  return {dataset[i]["clip_id"]: dataset[i] for i in range(len(dataset))}
+
+
+def table(path, rows, header=("path", "label")) -> pathlib.Path:
+  """Writes rows as a CSV file; returns its path."""
+  with open(path, "w", newline="", encoding="utf-8") as file:
+    csv.writer(file).writerows([header, *rows])
+  return pathlib.Path(path)
 
 
 def mutations(data: bytes, positions, values, cut: int | None) -> bytes:

@@ -13,8 +13,7 @@ from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout, torch_posec3d
 from actionjax.models import posec3d, resnet3d
 from actionjax.ops import heatmaps
-from tests import raw_own
-from tests.test_i3d import _generated
+from tests import raw_own, references
 from tests.views import shared
 
 BACKBONE = {**posec3d.SLOWONLY, "stage_sizes": (1, 1, 1), "width": 4}
@@ -29,14 +28,15 @@ def _state(layout="coco_17", classes=CLASSES):
   maps = skeletons.layout(layout).num_joints
   template = jax.eval_shape(lambda: resnet3d.Backbone(**fields).init(
       jax.random.key(0), jnp.zeros((1, 2, 32, 32, maps)), train=False))
-  state = {"cls_head.fc_cls.weight": _generated("fc.weight", (classes, 16 * BACKBONE["width"])),
+  features = 16 * BACKBONE["width"]
+  state = {"cls_head.fc_cls.weight": references.generated("fc.weight", (classes, features)),
            "cls_head.fc_cls.bias": np.zeros(classes, np.float32)}
   for keys, leaf in jax.tree_util.tree_flatten_with_path(template)[0]:
     path, shape = tuple(key.key for key in keys)[1:], leaf.shape
     name = "backbone." + torch_posec3d._resnet_name(path)
     if path[-1] == "kernel":
       shape = (shape[-1], shape[-2], *shape[:-2])
-    state[name] = _generated(name, shape)
+    state[name] = references.generated(name, shape)
   return state
 
 

@@ -33,14 +33,6 @@ def survey(path, **options):
   return annotations.survey(str(path), findings, **(OPTIONS | options)), findings
 
 
-def open_prepared(data, name="annotations:mine"):
-  return catalogue.open_dataset(str(data), name)
-
-
-def by_id(dataset):
-  return {dataset[i]["clip_id"]: dataset[i] for i in range(len(dataset))}
-
-
 # ---- pickles -------------------------------------------------------------------------
 
 PLAIN = {
@@ -255,11 +247,11 @@ def test_records_hold_the_annotations_numbers(tmp_path, width, shape, layout):
   summary = raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", content),
                             tmp_path / "data")
   assert summary["protocols"] == {"xsub": {"train": 6, "test": 2}}
-  dataset = open_prepared(tmp_path / "data")
+  dataset = raw_own.open_prepared(tmp_path / "data", "annotations:mine")
   assert dataset.info["layout"] == layout and dataset.info["class_names"] == ["0", "1"]
   field, other = ("pose2d", "pose3d") if width == 2 else ("pose3d", "pose2d")
   assert dataset.info["poses"] == [field] and dataset.info["modality"] == "none"
-  found = by_id(dataset)
+  found = raw_own.by_id(dataset)
   for given in content["annotations"]:
     record = found[given["frame_dir"]]
     np.testing.assert_array_equal(record[field], given["keypoint"].astype(np.float32))
@@ -327,7 +319,7 @@ def test_protocols_of_a_prepared_file(tmp_path):
   ids = [one["frame_dir"] for one in content["annotations"]]
   content["split"] = {"train": ids[:4], "val": ids[4:6], "test": ids[6:7]}
   raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", content), tmp_path / "d")
-  dataset = open_prepared(tmp_path / "d")
+  dataset = raw_own.open_prepared(tmp_path / "d", "annotations:mine")
   protocol = own.Builder.of(dataset).PROTOCOLS["split"]
 
   def clips(part):
@@ -349,8 +341,8 @@ def test_absent_persons_missing_joints_and_empty_clips(tmp_path):
   lines = []
   raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", content), tmp_path / "data",
                   lines.append)
-  dataset = open_prepared(tmp_path / "data")
-  found = by_id(dataset)
+  dataset = raw_own.open_prepared(tmp_path / "data", "annotations:mine")
+  found = raw_own.by_id(dataset)
   assert found["clip00"]["pose2d"].shape == (1, 5, 17, 2)
   record = found["clip01"]
   lost = [(0, 2, 3), (1, 0, 0), (0, 1, 5)]
@@ -377,7 +369,7 @@ def test_image_size_in_the_wrong_order_is_seen(tmp_path):
       "clip01: img_shape: (100, 30) must be (height, width), but by the coordinates it is "
       "(width, height), and is taken as that"]
   raw_own.prepare("annotations:mine", path, tmp_path / "data")
-  dataset = open_prepared(tmp_path / "data")
+  dataset = raw_own.open_prepared(tmp_path / "data", "annotations:mine")
   assert dataset.info["notes"] == {"swapped_image_size": ["clip01"]}
   assert [dataset[i]["image_size"].tolist() for i in range(4)] == [
       [30, 100], [30, 100], [30, 100], [100, 30]]
@@ -408,7 +400,7 @@ def test_a_broken_annotation_is_named_and_may_be_left_out(tmp_path, changes, mes
                             max_unreadable=0.2)
   assert (summary["clips"], summary["skipped"]) == (7, 1)
   assert summary["protocols"]["xsub"] == {"train": 5, "test": 2}
-  info = open_prepared(tmp_path / "data").info
+  info = raw_own.open_prepared(tmp_path / "data", "annotations:mine").info
   assert info["unreadable"] == "skip" and info["max_unreadable"] == 0.2
   assert [clip for clip, _ in info["skipped"]] == ["clip03"]
 
@@ -555,7 +547,7 @@ def test_jhmdb_through_the_command(real_data, tmp_path):
   assert "split1: 433 train, 176 test" in result.stdout
   dataset = catalogue.open_dataset(str(tmp_path), "annotations:jhmdb")
   assert dataset.info["class_names"] == names and len(dataset) == 609
-  record = by_id(dataset)["test005"]
+  record = raw_own.by_id(dataset)["test005"]
   np.testing.assert_array_equal(record["pose2d"][0],
                                 np.asarray(parts["test"]["pose"][5], np.float32))
   result = subprocess.run([*command, *flags, "--validate",

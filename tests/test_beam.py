@@ -6,13 +6,12 @@ import pytest
 from actionjax.data.builders import synthetic_actions
 from actionjax.data.preparing import beam, preparation, staging
 from actionjax.errors import RawDataError, UserError
-from tests import raw_own
-from tests.test_prepare import digests, quiet, run_command
+from tests import preparing, raw_own
 
 IN_MEMORY = "--runner=FnApiRunner --direct_running_mode=in_memory"
 
 
-def prepare(data, options=IN_MEMORY, report=quiet, **kwargs):
+def prepare(data, options=IN_MEMORY, report=raw_own.quiet, **kwargs):
   return preparation.prepare("synthetic_actions", data_dir=str(data), variant="tiny", workers=1,
                              report=report, beam=options, **kwargs)
 
@@ -25,7 +24,7 @@ def installed():
 def test_the_same_files_as_without(installed, tiny_data_dir, tmp_path):
   lines = []
   assert prepare(tmp_path, report=lines.append)["clips"] == 48
-  assert digests(tmp_path) == digests(tiny_data_dir)
+  assert preparing.digests(tmp_path) == preparing.digests(tiny_data_dir)
   assert lines[0] == (f"preparing synthetic_actions/tiny: 48 clips, in a Beam pipeline "
                       f"({IN_MEMORY})")
 
@@ -33,12 +32,12 @@ def test_the_same_files_as_without(installed, tiny_data_dir, tmp_path):
 @pytest.mark.slow
 def test_processes_of_this_machine_by_the_command(installed, tiny_data_dir, tmp_path):
   flags = ("--dataset=synthetic_actions", "--variant=tiny", f"--data_dir={tmp_path}")
-  result = run_command(*flags, "--beam", "--workers=2")
+  result = preparing.run_command(*flags, "--beam", "--workers=2")
   assert result.returncode == 0, result.stderr
   assert "FnApiRunner --direct_running_mode=multi_processing --direct_num_workers=2" in (
       result.stdout)
-  assert digests(tmp_path) == digests(tiny_data_dir)
-  result = run_command(*flags, f"--beam_options={IN_MEMORY}")
+  assert preparing.digests(tmp_path) == preparing.digests(tiny_data_dir)
+  result = preparing.run_command(*flags, f"--beam_options={IN_MEMORY}")
   assert (result.returncode, result.stderr) == (
       1, "error: --beam_options says nothing without --beam\n")
 
@@ -61,7 +60,7 @@ def test_a_run_goes_on_with_beam_and_without(installed, tiny_data_dir, tmp_path,
   lines = []
   prepare(tmp_path, report=lines.append)
   assert lines[1] == "going on: 40 of 48 clips are encoded already"
-  assert digests(tmp_path) == digests(tiny_data_dir)
+  assert preparing.digests(tmp_path) == preparing.digests(tiny_data_dir)
 
 
 def test_unreadable_clips(installed, tmp_path):
@@ -74,7 +73,7 @@ def test_unreadable_clips(installed, tmp_path):
   options = dict(unreadable="skip", max_unreadable=0.2)
   raw_own.prepare("folder:mine", raw, tmp_path / "data", beam=IN_MEMORY, **options)
   raw_own.prepare("folder:mine", raw, tmp_path / "without", **options)
-  assert digests(tmp_path / "data") == digests(tmp_path / "without")
+  assert preparing.digests(tmp_path / "data") == preparing.digests(tmp_path / "without")
 
 
 def test_workers_that_do_not_share_the_folder(installed, tmp_path, monkeypatch):

@@ -8,13 +8,13 @@ from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout
 from actionjax.models.i3d import I3D
 from actionjax.training import checkpoint, initialise
-from tests import test_i3d
+from tests import references
 
 
 @pytest.mark.slow
 def test_converted_weights_start_a_training(tmp_path, monkeypatch):
-  state = {name: test_i3d._generated(name, shape)
-           for name, shape in test_i3d._torch_names().items()}
+  state = {name: references.generated(name, shape)
+           for name, shape in references.torch_i3d_shapes().items()}
   state = {name: np.ones_like(value) if name.endswith("bn.weight") else value
            for name, value in state.items()}
   monkeypatch.setattr(torch_layout, "read_torch", lambda path: state)

@@ -1,304 +1,20 @@
-"""Videos in folders or tables: what is stored, what is refused, and a training on the result."""
-import csv
-import errno
-import itertools
-import json
+"""Videos in folders or tables: what is found, what is refused, what prepares anew."""
 import os
-import pathlib
-import struct
 import subprocess
 import sys
-import tracemalloc
-from fractions import Fraction
 
-import av
 import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from actionjax import configuration, recipe
-from actionjax.data import catalogue, own
-from actionjax.data.clips import boxes, videos
 from actionjax.data.formats.findings import Findings
-from actionjax.data.formats.images import decode_frame, encode_jpeg
-from actionjax.data.loading import pose3d
-from actionjax.data.loading.clip_transform import ClipTransform
-from actionjax.data.loading.config import DataConfig
+from actionjax.data.formats.images import decode_frame
 from actionjax.data.own import columns, folder, listing, validation
 from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError, UserError
 from tests import raw_own
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-CODECS = (("mp4", "mpeg4", "yuv420p"), ("mkv", "libx264", "yuv420p"), ("mov", "libx264", "yuv444p"),
-          ("webm", "libvpx-vp9", "yuv420p"), ("avi", "mjpeg", "yuvj420p"), ("ts", "mpeg2video",
-          "yuv420p"), ("gif", "gif", "rgb8"), ("mkv", "ffv1", "gray"), ("wmv", "wmv2", "yuv420p"))
-
-
-def whole(width, height):
-  return boxes.clip_window(None, width, height)
-
-
-def open_prepared(data, name="folder:mine"):
-  return catalogue.open_dataset(str(data), name)
-
-
-def by_id(dataset):
-  return {dataset[i]["clip_id"]: dataset[i] for i in range(len(dataset))}
-
-
-def table(path, rows, header=("path", "label")) -> pathlib.Path:
-  with open(path, "w", newline="", encoding="utf-8") as file:
-    csv.writer(file).writerows([header, *rows])
-  return pathlib.Path(path)
-
-
-# ---- videos --------------------------------------------------------------------------
-
-@pytest.mark.parametrize("extension, codec, pixels", CODECS)
-def test_codecs(tmp_path, extension, codec, pixels):
-  path = raw_own.video(tmp_path / f"a.{extension}", 7, (80, 48), codec, pixels)
-  stored = videos.read(path, whole, 100)
-  assert (stored.facts.count, stored.fps, len(stored.frames)) == (7, 10.0, 7)
-  assert (stored.facts.width, stored.facts.height) == (80, 48)
-  for i, frame in enumerate(stored.frames):
-    image = decode_frame(frame).astype(int)
-    assert image.shape == (48, 80, 3)
-    assert abs(raw_own.grey(image) - (30 + raw_own.STEP * i)) < 8
-    if pixels != "gray":
-      left, right = image[10:38, 8:32].mean((0, 1)), image[6:18, 48:72].mean((0, 1))
-      # A palette of 256 colours is coarse, and its dither too.
-      tolerance = 30 if codec == "gif" else 12
-      np.testing.assert_allclose(left, (200, 20, 20), atol=tolerance)
-      np.testing.assert_allclose(right, (20, 200, 20), atol=tolerance)
-  assert videos.scan(path) == stored.facts
-
-
-@pytest.mark.parametrize("codec, pixels, apart", [("ffv1", "bgr0", 1.5), ("ffv1", "yuv420p", 2)])
-@pytest.mark.parametrize("size", [(60, 80), (48, 107)])
-def test_reduced_frames_are_the_means_of_their_pixels(tmp_path, codec, pixels, apart, size):
-  rng = np.random.default_rng(0)
-  ramps = 60 + 120 * np.stack(np.meshgrid(np.linspace(0, 1, 320), np.linspace(0, 1, 240)), -1)
-  image = np.concatenate([ramps, np.full((240, 320, 1), 100)], -1)
-  # Noise of single pixels, which taking every fourth pixel would keep.
-  image = (image + 40 * rng.choice([-1, 1], (240, 320, 1))).astype(np.uint8)
-  with av.open(str(tmp_path / "a.mkv"), "w") as container:
-    stream = container.add_stream(codec, rate=10)
-    stream.width, stream.height, stream.pix_fmt = 320, 240, pixels
-    container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
-    container.mux(stream.encode())
-  height, width = size
-  stored = videos.read(tmp_path / "a.mkv",
-                       lambda *_: boxes.StoredWindow(0, 0, 320, 240, width, height), 9)
-  found = decode_frame(stored.frames[0]).astype(float)
-  edges = [np.linspace(0, n, m + 1).round().astype(int) for n, m in zip((240, 320), size)]
-  expected = np.array([[image[a:b, c:d].mean((0, 1)) for c, d in itertools.pairwise(edges[1])]
-                       for a, b in itertools.pairwise(edges[0])])
-  assert found.shape == (*size, 3)
-  # Blocks of whole pixels are not exactly those of a size that does not divide.
-  even = 240 % height == 320 % width == 0
-  assert np.abs(found - expected).mean() < (2 * apart if even else 4 * apart)
-  np.testing.assert_allclose(found.mean((0, 1)), expected.mean((0, 1)), atol=apart / 2)
-
-
-def test_long_videos_are_thinned_evenly(tmp_path):
-  path = raw_own.video(tmp_path / "a.avi", 19, codec="mjpeg", pixels="yuvj420p")
-  for most, positions in ((19, range(19)), (18, range(0, 19, 2)), (10, range(0, 19, 2)),
-                          (9, range(0, 19, 4)), (4, range(0, 19, 8)), (2, range(0, 19, 16))):
-    stored = videos.read(path, whole, most)
-    assert stored.positions.tolist() == list(positions)
-    assert stored.fps == 10 / (positions[1] - positions[0])
-    levels = [raw_own.grey(decode_frame(frame)) for frame in stored.frames]
-    np.testing.assert_allclose(levels, [30 + raw_own.STEP * i for i in positions], atol=8)
-
-
-def test_memory_does_not_grow_with_the_length(tmp_path):
-  peaks = []
-  for count in (60, 600):
-    path = raw_own.video(tmp_path / f"{count}.mp4", count, (160, 120))
-    videos.read(path, whole, 16)  # what is imported and cached on first use does not count
-    tracemalloc.start()
-    assert len(videos.read(path, whole, 16).frames) <= 16
-    peaks.append(tracemalloc.get_traced_memory()[1])
-    tracemalloc.stop()
-  assert peaks[1] < 1.2 * peaks[0]
-
-
-@pytest.mark.parametrize("matrix, turn", [
-    ((0, 1, -1, 0), 3), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1), ((1, 0, 0, 1), 0)])
-def test_turned_phone_videos_are_stored_upright(tmp_path, matrix, turn):
-  plain = raw_own.video(tmp_path / "plain.mp4", 3, (64, 48))
-  data = bytearray(plain.read_bytes())
-  # The matrix of the track header box: version and flags, five words, eight and eight bytes on.
-  at = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
-  a, b, c, d = (n << 16 for n in matrix)
-  assert struct.unpack(">9i", data[at:at + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
-  data[at:at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-  (tmp_path / "turned.mp4").write_bytes(data)
-  images = [decode_frame(videos.read(tmp_path / name, whole, 9).frames[1])
-            for name in ("plain.mp4", "turned.mp4")]
-  np.testing.assert_allclose(np.rot90(images[0], turn).astype(int), images[1], atol=12)
-
-
-def timed(path, times, codec="mpeg4"):
-  """A video whose frames are shown from these milliseconds on."""
-  with av.open(str(path), "w") as container:
-    stream = container.add_stream(codec, rate=30)
-    stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-    stream.codec_context.time_base = Fraction(1, 1000)
-    for i, time in enumerate(times):
-      frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * i, np.uint8), "rgb24")
-      frame.pts, frame.time_base = time, Fraction(1, 1000)
-      container.mux(stream.encode(frame))
-    container.mux(stream.encode())
-  return path
-
-
-@pytest.mark.parametrize("name, codec", [("a.webm", "libvpx"), ("a.mkv", "mpeg4"),
-                                         ("a.mp4", "mpeg4"), ("a.mov", "libx264")])
-def test_videos_of_any_rate_and_start_are_whole(tmp_path, name, codec):
-  uneven = np.cumsum(np.random.default_rng(0).integers(10, 300, 60)).tolist()
-  for times in (uneven, [90_000 + 33 * i for i in range(60)]):
-    assert videos.scan(timed(tmp_path / name, times, codec)).count == 60
-
-
-def test_frames_that_an_edit_list_hides_are_not_missed(tmp_path):
-  timed(tmp_path / "whole.mp4", [33 * i for i in range(60)])
-  with av.open(str(tmp_path / "whole.mp4")) as source, av.open(
-      str(tmp_path / "trimmed.mp4"), "w") as target:
-    stream = target.add_stream_from_template(source.streams.video[0])
-    for packet in source.demux(video=0):
-      if packet.dts is not None:
-        packet.stream = stream
-        # From the half on; what is before is needed to decode it.
-        half = round(1 / packet.time_base)
-        packet.pts, packet.dts = packet.pts - half, packet.dts - half
-        target.mux(packet)
-  facts = videos.scan(tmp_path / "trimmed.mp4")
-  assert facts.declared == 60 and 28 <= facts.count <= 31
-
-
-@pytest.mark.parametrize("name, codec", [("a.webm", "libvpx"), ("a.mkv", "mpeg4")])
-def test_a_part_of_a_video_is_truncated(tmp_path, name, codec):
-  data = timed(tmp_path / name, [33 * i for i in range(60)], codec).read_bytes()
-  for share in (0.5, 0.8):
-    (tmp_path / name).write_bytes(data[:round(share * len(data))])
-    with pytest.raises(RawDataError, match=r"is truncated: its \d+ frames end after"):
-      videos.scan(tmp_path / name)
-
-
-def test_frames_of_several_sizes_become_the_first(tmp_path):
-  rng = np.random.default_rng(0)
-  sizes = [(48, 64), (48, 64), (24, 32), (96, 64)]
-  data = b"".join(encode_jpeg(np.full((*size, 3), 40 * i, np.uint8) +
-                                      rng.integers(0, 3, (*size, 3), np.uint8))
-                  for i, size in enumerate(sizes))
-  for name in ("a", "b"):
-    (tmp_path / "raw" / name).mkdir(parents=True)
-    (tmp_path / "raw" / name / "0.mjpeg").write_bytes(data)
-  lines = []
-  raw_own.prepare("folder:mine", tmp_path / "raw", tmp_path / "data", lines.append)
-  record = open_prepared(tmp_path / "data")[0]
-  images = [decode_frame(frame) for frame in record["frames"]]
-  assert [image.shape for image in images] == [(48, 64, 3)] * 4
-  np.testing.assert_allclose([image.mean() for image in images], [1, 41, 81, 121], atol=2)
-  assert "resized_frames: 2 clips, such as a/0" in lines
-  assert "frames of 3 sizes" in str(
-      validation.validate("folder", str(tmp_path / "raw"), {}, 1).findings[0])
-
-
-def no_frames(path):
-  # An AVI header that declares a video stream, and nothing after it.
-  raw_own.video(path, 3)
-  data = path.read_bytes()
-  path.write_bytes(data[:data.index(b"movi") + 4])
-
-
-BROKEN = {
-    "empty.mp4": lambda path: path.write_bytes(b""),
-    "text.mp4": lambda path: path.write_text("not a video, although it is called one\n" * 50),
-    "zeros.avi": lambda path: path.write_bytes(b"\0" * 5000),
-    "header.avi": no_frames,
-    "half.mp4": lambda path: halve(raw_own.video(path, 20)),
-    "half.avi": lambda path: halve(raw_own.video(path, 30, codec="mjpeg", pixels="yuvj420p")),
-    "half.mkv": lambda path: halve(raw_own.video(path, 40, codec="ffv1")),
-    "sound.mp4": lambda path: sound(path),
-}
-
-
-def halve(path):
-  data = path.read_bytes()
-  path.write_bytes(data[:len(data) // 2])
-
-
-def sound(path):
-  with av.open(str(path), "w") as container:
-    stream = container.add_stream("aac", rate=8000)
-    frame = av.AudioFrame.from_ndarray(np.zeros((1, 4000), np.float32), "fltp", "mono")
-    frame.rate = 8000
-    container.mux(stream.encode(frame))
-    container.mux(stream.encode())
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_videos_are_named(tmp_path, name, capfd):
-  path = tmp_path / name
-  BROKEN[name](path)
-  for function in (videos.scan, lambda path: videos.read(path, whole, 99)):
-    with pytest.raises(RawDataError, match=f"{path} (is|has|holds|does not)") as error:
-      function(path)
-    assert "\n" not in str(error.value)
-  assert "Traceback" not in capfd.readouterr().err
-
-
-def test_places_before_a_file_are_an_error_code_for_the_library(tmp_path):
-  (tmp_path / "file").write_bytes(b"12345")
-  with open(tmp_path / "file", "rb") as file:
-    given = videos._Input(file)
-    assert (given.seek(2), given.read(2), given.tell()) == (2, b"34", 4)
-    assert given.seek(-9) == given.seek(0, 77) == -errno.EINVAL and given.tell() == 4
-
-
-def test_playlists_open_nothing_else(tmp_path):
-  """FFmpeg follows playlists, to other files and over the network; here they are no videos."""
-  target = raw_own.video(tmp_path / "secret.avi", 5)
-  playlist = ("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n"
-              f"file://{target}\n#EXT-X-ENDLIST\n")
-  for name, text in (("a.m3u8", playlist), ("a.mp4", playlist),
-                     ("b.avi", f"ffconcat version 1.0\nfile {target}\n")):
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(RawDataError, match="does not decode"):
-      videos.scan(path)
-  with av.open(str(tmp_path / "a.m3u8")) as container:  # what is prevented
-    assert sum(1 for _ in container.decode(video=0)) == 5
-
-
-def test_the_real_videos_through_the_command(real_data, tmp_path):
-  source = real_data / "videos"
-  counts = {"S001C001P001R001A001_rgb.avi": 103, "demo_skeleton.mp4": 72, "test.avi": 164}
-  if not all((source / name).is_file() for name in counts):
-    pytest.skip("no videos among the real data")
-  rows = [(name, label) for name, label in zip(counts, ("drink", "touch", "face"))]
-  listed = table(tmp_path / "clips.csv", rows)
-  result = subprocess.run(
-      [sys.executable, "-m", "actionjax.prepare", "--dataset=folder", "--name=real",
-       f"--raw_dir={source}", f"--table={listed}", f"--data_dir={tmp_path}", "--workers=1",
-       "--size=64", "--max_frames=120"], cwd=ROOT, capture_output=True, text=True, check=False)
-  assert result.returncode == 0, result.stderr
-  assert "thinned: 1 clips, such as test" in result.stdout
-  assert "--config.data.dataset=folder:real --config.data.protocol=fraction" in result.stdout
-  found = by_id(open_prepared(tmp_path, "folder:real"))
-  assert {name: found[pathlib.Path(name).stem]["num_frames"] for name in counts} == {
-      "S001C001P001R001A001_rgb.avi": 103, "demo_skeleton.mp4": 72, "test.avi": 82}
-  assert found["test"]["fps"] == 12.5 and found["S001C001P001R001A001_rgb"]["fps"] == 30
-  assert decode_frame(found["demo_skeleton"]["frames"][9]).shape == (64, 114, 3)
-  # The affine map takes the corners of the stored frame to those of the original, outer edges.
-  affine = found["demo_skeleton"]["frame_to_original"].astype(float)
-  for stored, original in (((-0.5, -0.5), (-0.5, -0.5)), ((113.5, 63.5), (1919.5, 1079.5))):
-    np.testing.assert_allclose(affine[:, :2] @ stored + affine[:, 2], original, atol=1e-3)
-
+from tests.conftest import ROOT
 
 # ---- what there is -------------------------------------------------------------------
 
@@ -309,14 +25,14 @@ def test_a_folder_a_class(tmp_path):
   (tmp_path / "raw/.hidden.mp4").write_text("x")
   summary = raw_own.prepare("folder:mine", tmp_path / "raw", tmp_path / "data")
   assert summary["classes"] == {"clap": 3, "wave": 4}
-  dataset = open_prepared(tmp_path / "data")
+  dataset = raw_own.open_prepared(tmp_path / "data")
   assert dataset.index.clip_id.tolist() == ["clap/0", "clap/1", "clap/2", "wave/0", "wave/1",
                                             "wave/2", "wave/deep/er/9"]
   assert dataset.index.num_frames.tolist() == [6, 7, 8, 6, 7, 8, 4]
   # A third of each class is tested, a quarter of four rounded: 1 of 3, 1 of 4.
   assert summary["protocols"] == {"fraction": {"train": 5, "test": 2}}
   assert dataset.info["layout"] == "" and dataset.info["modality"] == "colour"
-  record = by_id(dataset)["wave/1"]
+  record = raw_own.by_id(dataset)["wave/1"]
   assert record["label"] == 1 and record["fps"] == 10 and not record["boxes"].size
   assert abs(raw_own.grey(decode_frame(record["frames"][5])) - 90) < 8
 
@@ -385,11 +101,11 @@ def test_a_table(tmp_path):
   rows = [(f"v/{i}.mp4", f"class {i % 2}", name, split, camera) for i, (name, split, camera) in
           enumerate((("bob", "train", "1"), ("ann", "train", "1"), ("bob", "Train", "2"),
                      ("eve", "val", "1"), ("ann", "test", "2"), ("dan", "test", "2")))]
-  table(tmp_path / "raw/clips.csv", rows, ("Path", "label", "subject", "split", "camera"))
+  raw_own.table(tmp_path / "raw/clips.csv", rows, ("Path", "label", "subject", "split", "camera"))
   lines = []
   summary = raw_own.prepare("folder:mine", tmp_path / "raw/clips.csv", tmp_path / "data",
                             lines.append)
-  dataset = open_prepared(tmp_path / "data")
+  dataset = raw_own.open_prepared(tmp_path / "data")
   assert dataset.info["subjects"] == ["ann", "bob", "dan", "eve"] and (
       "cameras" not in dataset.info)
   assert dataset.index.subject.tolist() == [1, 0, 1, 3, 0, 2]
@@ -468,13 +184,13 @@ def test_mistakes_in_a_table_are_named(tmp_path, text, message):
 def test_all_mistakes_of_a_table_are_listed_and_drawn_nothing_prepared(tmp_path):
   raw = tmp_path / "raw"
   raw_own.folder(raw)
-  BROKEN["half.mp4"](raw / "half.mp4")
+  raw_own.halve(raw_own.video(raw / "half.mp4", 20))
   np.savez(raw / "clap/0.npz", pose2d=raw_own.poses(0, (1, 6, 17)))
   np.savez(raw / "clap/1.npz", pose2d=raw_own.poses(0, (1, 7, 16)), pose_score=np.ones(3))
   np.savez(raw / "clap/2.npz", pose3d=raw_own.poses(0, (1, 8, 17), width=3), layout="x")
   rows = [("clap/0.mp4", "clap"), ("clap/1.mp4", "clap"), ("clap/2.mp4", "clap"),
           ("wave/0.mp4", "wave"), ("gone.mp4", "wave"), ("../x.mp4", "wave"), ("half.mp4", "wave")]
-  listed = table(raw / "clips.csv", rows)
+  listed = raw_own.table(raw / "clips.csv", rows)
   result = subprocess.run(
       [sys.executable, "-m", "actionjax.prepare", "--dataset=folder", f"--raw_dir={listed}",
        "--validate", "--workers=1", f"--picture={tmp_path / 'a.png'}"],
@@ -550,151 +266,6 @@ def test_a_data_dir_that_cannot_be_written(tmp_path):
       raw_own.prepare("folder:mine", raw, "/proc/self/actionjax")
 
 
-# ---- skeletons -----------------------------------------------------------------------
-
-def test_skeletons_crop_the_video_and_follow_it(tmp_path):
-  raw = raw_own.folder(tmp_path / "raw", clips=1, size=(128, 96))
-  pose = raw_own.poses(1, (2, 6, 17), 50, 70)
-  score = np.ones((2, 6, 17), np.float32)
-  score[1, 2] = 0
-  for name in ("clap", "wave"):
-    np.savez(raw / name / "0.npz", pose2d=pose, pose_score=score)
-  raw_own.prepare("folder:mine", raw, tmp_path / "data", options={"size": 24})
-  dataset = open_prepared(tmp_path / "data")
-  record = dataset[0]
-  assert dataset.info["layout"] == "coco_17" and dataset.info["poses"] == ["pose2d"]
-  assert dataset.info["notes"] == {}
-  there = score > 0
-  low, high = pose[there].min(0), pose[there].max(0)
-  x0, y0 = np.floor(low - 0.3 * (high - low))
-  x1, y1 = np.ceil(high + 0.3 * (high - low)) + 1
-  image = decode_frame(record["frames"][0])
-  scale = 24 / max(x1 - x0, y1 - y0)
-  assert image.shape == (round((y1 - y0) * scale), round((x1 - x0) * scale), 3)
-  np.testing.assert_array_equal(record["image_size"], image.shape[:2])
-  affine = record["frame_to_original"].astype(float)
-  back = record["pose2d"] @ affine[:, :2].T + affine[:, 2]
-  np.testing.assert_allclose(back[there], pose[there], atol=1e-3)
-  assert not record["pose2d"][1, 2].any() and not record["pose_score"][1, 2].any()
-  frame = record["pose2d"][:, 3].reshape(-1, 2)
-  np.testing.assert_array_equal(record["boxes"][3], [*frame.min(0), *frame.max(0)])
-  raw_own.prepare("folder:whole", raw, tmp_path / "data",
-                  options={"size": 48, "whole_frames": True})
-  record = open_prepared(tmp_path / "data", "folder:whole")[0]
-  assert decode_frame(record["frames"][0]).shape == (48, 64, 3)
-  np.testing.assert_allclose(record["pose2d"][there], (pose[there] + 0.5) / 2 - 0.5, atol=1e-4)
-
-
-def test_skeletons_of_another_length_or_size_are_stretched_and_counted(tmp_path):
-  raw = raw_own.folder(tmp_path / "raw", clips=2)  # of 6 and 7 frames
-  pose = raw_own.poses(0, (1, 3, 17), 5, 90)
-  same = raw_own.poses(1, (1, 7, 17), 5, 40)
-  for name in ("clap", "wave"):
-    # Found in a rendition of twice the size.
-    np.savez(raw / name / "0.npz", pose2d=pose, image_size=(96, 128))
-    np.savez(raw / name / "1.npz", pose2d=same, image_size=(48, 64))
-  lines = []
-  raw_own.prepare("folder:mine", raw, tmp_path / "data", lines.append)
-  assert "stretched_skeleton: 2 clips, such as clap/0" in lines
-  found = by_id(open_prepared(tmp_path / "data"))
-  for clip, expected in (("wave/0", (pose[:, [0, 0, 1, 1, 2, 2]] + 0.5) / 2 - 0.5),
-                         ("wave/1", same)):
-    affine = found[clip]["frame_to_original"].astype(float)
-    back = found[clip]["pose2d"] @ affine[:, :2].T + affine[:, 2]
-    np.testing.assert_allclose(back, expected, atol=1e-3)
-  warnings = validation.validate("folder", str(raw), {}, 1).findings
-  assert [str(w) for w in warnings] == [
-      f"{name}/0: skeletons: have 3 frames, the video 6; time is stretched evenly"
-      for name in ("clap", "wave")]
-
-
-def test_skeletons_of_a_thinned_video(tmp_path):
-  raw = tmp_path / "raw"
-  for name in ("clap", "wave"):
-    raw_own.video(raw / name / "0.mp4", 9)
-    np.savez(raw / name / "0.npz", pose3d=(np.arange(9 * 20 * 3.0).reshape(1, 9, 20, 3) + 1) / 64)
-  raw_own.prepare("folder:mine", raw, tmp_path / "data", options={"max_frames": 5})
-  dataset = open_prepared(tmp_path / "data")
-  record = dataset[1]
-  assert dataset.info["layout"] == "kinect_v1_20" and record["num_frames"] == 5
-  assert (record["pose3d"][0, :, 0, 0] * 64).tolist() == [1 + 60 * i for i in (0, 2, 4, 6, 8)]
-  assert dataset.info["notes"] == {"thinned": ["clap/0", "wave/0"]}
-
-
-def test_clips_without_a_skeleton_have_nobody(tmp_path):
-  raw = raw_own.folder(tmp_path / "raw", clips=2)
-  np.savez(raw / "clap/0.npz", pose3d=raw_own.poses(0, (1, 6, 25), width=3) / 20)
-  raw_own.prepare("folder:mine", raw, tmp_path / "data")
-  dataset = open_prepared(tmp_path / "data")
-  assert dataset.info["notes"] == {"no_skeleton": ["clap/1", "wave/0", "wave/1"]}
-  record = by_id(dataset)["wave/1"]
-  assert record["pose3d"].shape == (0, 7, 25, 3) and record["pose_score"].shape == (0, 7, 25)
-  config = DataConfig(dataset="folder:mine", protocol="fraction",
-                      inputs={"pose": pose3d.Config(num_poses=4, persons=2)},
-                      about=own.about_of(dataset.info))
-  row = ClipTransform(config).test(record)
-  assert row["pose3d"].shape == (1, 2, 4, 25, 3) and not row["pose_score"].any()
-
-
-def test_skeletons_alone(tmp_path):
-  raw = tmp_path / "raw"
-  for i, name in enumerate(("clap", "wave")):
-    (raw / name).mkdir(parents=True)
-    np.savez(raw / name / "0.npz", pose3d=raw_own.poses(i, (1, 4, 15), width=3), layout="cad_15",
-             fps=12.5)
-  raw_own.prepare("folder:mine", raw, tmp_path / "data")
-  dataset = open_prepared(tmp_path / "data")
-  assert dataset.info["layout"] == "cad_15" and dataset.info["modality"] == "none"
-  np.testing.assert_array_equal(dataset[1]["pose3d"], raw_own.poses(1, (1, 4, 15), width=3))
-  assert dataset[1]["fps"] == 12.5 and not dataset[1]["frames"]
-
-
-def test_an_annotation_file_gives_the_skeletons(tmp_path):
-  raw = tmp_path / "raw"
-  clips = {"clap/S1_rgb": "S1", "clap/S2": "S2", "wave/S3": "wave/S3", "wave/S4": None}
-  made = []
-  for i, (clip, name) in enumerate(clips.items()):
-    raw_own.video(raw / f"{clip}.mp4", 5)
-    if name:
-      made.append(raw_own.annotation(name, 7, seed=i, shape=(1, 5, 17), image_size=(48, 64)))
-  raw_own.dump(raw / "poses.pkl", {"annotations": made, "split": {}})
-  lines = []
-  raw_own.prepare("folder:mine", raw, tmp_path / "data", lines.append,
-                  options={"skeletons": "poses.pkl", "whole_frames": True})
-  found = by_id(open_prepared(tmp_path / "data"))
-  for i, (clip, name) in enumerate(clips.items()):
-    if name:
-      np.testing.assert_array_equal(found[clip]["pose2d"],
-                                    made[i]["keypoint"].astype(np.float32))
-      assert found[clip]["label"] == clip.startswith("wave")
-    else:
-      assert found[clip]["pose2d"].shape == (0, 5, 17, 2)
-  assert "no_skeleton: 1 clips, such as wave/S4" in lines
-  raw_own.dump(raw / "poses.pkl", raw_own.annotations(4))
-  with pytest.raises(RawDataError, match="no frame_dir is the name of a video, such as clap/S1"):
-    raw_own.prepare("folder:mine", raw, tmp_path / "data", options={"skeletons": "poses.pkl"})
-
-
-@pytest.mark.parametrize("arrays, message", [
-    (dict(pose2d=np.zeros((6, 17, 2))), r"pose2d: has shape \[6, 17, 2\], expected \[persons"),
-    (dict(pose2d=np.zeros((1, 6, 17, 3))), "pose2d: has shape"),
-    (dict(pose2d=np.full((1, 6, 17, 2), "x")), "pose2d: holds <U1, not numbers"),
-    (dict(other=np.zeros(3)), "holds 'other.npy', which is none of its arrays"),
-    (dict(pose2d=np.full((1, 6, 17, 2), None)), "holds object, not numbers or text"),
-    (dict(pose2d=np.ones((1, 6, 17, 2)), image_size=np.zeros(2)), "image_size: is no"),
-    (dict(pose_score=np.ones((1, 6, 17))), "skeletons: has no pose"),
-    (b"no archive", "is not a readable .npz archive"), (b"", "is not a readable .npz archive")])
-def test_broken_skeleton_files_are_named(tmp_path, arrays, message):
-  raw = raw_own.folder(tmp_path / "raw", clips=1)
-  np.savez(raw / "clap/0.npz", pose2d=raw_own.poses())
-  if isinstance(arrays, bytes):
-    (raw / "wave/0.npz").write_bytes(arrays)
-  else:
-    np.savez(raw / "wave/0.npz", **arrays)
-  with pytest.raises(RawDataError, match=f"wave/0.*{message}"):
-    raw_own.prepare("folder:mine", raw, tmp_path / "data")
-
-
 # ---- unreadable clips, fingerprints --------------------------------------------------
 
 def test_unreadable_clips_are_left_out_where_that_is_asked_for(tmp_path):
@@ -711,7 +282,7 @@ def test_unreadable_clips_are_left_out_where_that_is_asked_for(tmp_path):
                             unreadable="skip", max_unreadable=0.2)
   assert (summary["clips"], summary["skipped"]) == (7, 1)
   assert any(line.startswith("left out: wave/2: ") for line in lines)
-  info = open_prepared(tmp_path / "data").info
+  info = raw_own.open_prepared(tmp_path / "data").info
   assert info["unreadable"] == "skip" and [clip for clip, _ in info["skipped"]] == ["wave/2"]
   # Nothing to do, and then again with the file mended.
   again = raw_own.prepare("folder:mine", raw, tmp_path / "data", unreadable="skip",
@@ -719,7 +290,7 @@ def test_unreadable_clips_are_left_out_where_that_is_asked_for(tmp_path):
   assert not again["done"] and again["skipped"] == 1
   with pytest.raises(RawDataError, match="wave/2.mp4"):
     raw_own.prepare("folder:mine", raw, tmp_path / "data")
-  assert len(open_prepared(tmp_path / "data")) == 7
+  assert len(raw_own.open_prepared(tmp_path / "data")) == 7
   (raw / "wave/2.mp4").write_bytes(whole_file)
   summary = raw_own.prepare("folder:mine", raw, tmp_path / "data")
   assert (summary["done"], summary["clips"], summary["skipped"]) == (True, 8, 0)
@@ -746,7 +317,7 @@ def test_skipped_clips_survive_an_interruption(tmp_path, monkeypatch):
   monkeypatch.undo()
   raw_own.prepare("folder:mine", raw, tmp_path / "data", **options)
   raw_own.prepare("folder:mine", raw, tmp_path / "whole", **options)
-  first, second = open_prepared(tmp_path / "data"), open_prepared(tmp_path / "whole")
+  first, second = (raw_own.open_prepared(tmp_path / name) for name in ("data", "whole"))
   assert first.info == second.info and len(first.info["skipped"]) == 1
   for shard in first.info["shards"]:
     assert (first.path / shard["file"]).read_bytes() == (second.path / shard["file"]).read_bytes()
@@ -755,7 +326,7 @@ def test_skipped_clips_survive_an_interruption(tmp_path, monkeypatch):
 def test_what_prepares_anew(tmp_path):
   raw = raw_own.folder(tmp_path / "raw", clips=1, size=(320, 240), codec="mjpeg", pixels="yuvj420p")
   rows = [["clap/0.mp4", "clap", "1"], ["wave/0.mp4", "wave", "2"]]
-  listed = table(raw / "a.csv", rows, ("path", "label", "subject"))
+  listed = raw_own.table(raw / "a.csv", rows, ("path", "label", "subject"))
 
   def done(**kwargs):
     return raw_own.prepare("folder:mine", listed, tmp_path / "data", **kwargs)["done"]
@@ -764,7 +335,7 @@ def test_what_prepares_anew(tmp_path):
   os.utime(raw / "clap/0.mp4")  # its time alone says nothing
   assert not done()
   rows[1][2] = "3"
-  table(listed, rows, ("path", "label", "subject"))
+  raw_own.table(listed, rows, ("path", "label", "subject"))
   assert done()
   data = bytearray((raw / "clap/0.mp4").read_bytes())
   for at in (100, len(data) - 100):  # content of the same length
@@ -786,7 +357,7 @@ def _mutated_tables(tmp_path_factory, examples):
   np.savez(raw / "clap/0.npz", pose2d=raw_own.poses())
   rows = [(f"{name}/{i}.mp4", name, i, ("train", "test")[i], 1)
           for name in ("clap", "wave") for i in range(2)]
-  original = table(raw / "a.csv", rows, listing.COLUMNS).read_bytes()
+  original = raw_own.table(raw / "a.csv", rows, listing.COLUMNS).read_bytes()
   archive = (raw / "clap/0.npz").read_bytes()
 
   @hypothesis.settings(max_examples=examples, deadline=None,
@@ -823,151 +394,3 @@ def test_mutated_tables_and_skeletons_raise_the_documented_error(tmp_path_factor
 @pytest.mark.filterwarnings("ignore")
 def test_many_mutated_tables_and_skeletons(tmp_path_factory):
   _mutated_tables(tmp_path_factory, 1500)
-
-
-def _mutated_videos(tmp_path_factory, examples):
-  root = tmp_path_factory.mktemp("videos")
-  originals = [raw_own.video(root / f"a.{extension}", 4, (32, 32), codec, pixels).read_bytes()
-               for extension, codec, pixels in CODECS[:5]]
-
-  # The same files every time: a decoder's crash, should there be one, can then be looked into.
-  @hypothesis.settings(max_examples=examples, deadline=None, derandomize=True,
-                       suppress_health_check=list(hypothesis.HealthCheck))
-  @hypothesis.given(which=st.integers(0, 4), positions=st.lists(st.integers(0, 10**6), max_size=6),
-                    values=st.lists(st.integers(0, 255), min_size=6, max_size=6),
-                    cut=st.none() | st.integers(0, 10**6))
-  def read(which, positions, values, cut):
-    path = root / "mutated"
-    path.write_bytes(raw_own.mutations(originals[which], positions, values, cut))
-    try:
-      stored = videos.read(path, whole, 3)
-      assert 1 <= len(stored.frames) <= 3 and stored.facts.count >= 1
-    except RawDataError as error:
-      assert str(path) in str(error) and "\n" not in str(error)
-
-  read()
-
-
-def test_mutated_videos_raise_the_documented_error(tmp_path_factory):
-  _mutated_videos(tmp_path_factory, 150)
-
-
-@pytest.mark.slow
-def test_many_mutated_videos_raise_the_documented_error(tmp_path_factory):
-  _mutated_videos(tmp_path_factory, 2000)
-
-
-# ---- from a folder to a result -------------------------------------------------------
-
-def own_config(data, name="folder:mine", **changes):
-  config = configuration.load(
-      f"{configuration.shipped_directory()}/own_data.py:tiny,protocol=fraction,dataset={name}")
-  config.data_dir = str(data)
-  for key, value in changes.items():
-    config[key] = value
-  return config
-
-
-@pytest.mark.slow
-def test_training_and_evaluation_on_an_own_folder(tmp_path, quick_compilation):
-  raw = raw_own.folder(tmp_path / "raw", clips=5)
-  (raw / "wave/4.mp4").write_bytes(b"broken")
-  raw_own.prepare("folder:mine", raw, tmp_path / "data", unreadable="skip", max_unreadable=0.2)
-  config = own_config(tmp_path / "data")
-  config.steps[0].epochs = 2.0
-  found = recipe.run(config, tmp_path / "run")
-  assert found["test"]["clips"] == 3 and found["test"]["split"] == "fraction/test"
-  # Five and five, one of which is broken; 30 % of each five are tested, drawn before any is read.
-  assert found["test"]["skipped_at_preparation"] == 1 and found["test"]["unreadable"] == 0
-  scores = np.load(tmp_path / "run/01_test/scores.npz")
-  assert set(scores["clip_ids"]) == columns.fraction(
-      [f"{name}/{i}" for name in ("clap", "wave") for i in range(5)], [0] * 5 + [1] * 5)["test"] - {
-          "wave/4"}
-  # Without the prepared dataset, the model knows what it needs.
-  import actionjax
-  (tmp_path / "data/folder").rename(tmp_path / "data/away")
-  model = actionjax.load(tmp_path / "run")
-  assert model.class_names == ("clap", "wave") and model.layout is None
-  assert model({"frames": np.zeros((9, 40, 50, 3), np.uint8)}).sum() == pytest.approx(1)
-  with pytest.raises(UserError, match="folder:mine is not prepared in .*; run: python -m "
-                                      "actionjax.prepare --dataset=folder --name=mine"):
-    recipe.plan(config)
-  (tmp_path / "data/away").rename(tmp_path / "data/folder")
-  # Prepared anew with a class more, it is not what the model was trained for.
-  raw_own.video(raw / "jump/0.mp4", 4)
-  raw_own.prepare("folder:mine", raw, tmp_path / "data", unreadable="skip", max_unreadable=0.2)
-  (tmp_path / "run/01_test/done.json").unlink()
-  with pytest.raises(UserError, match="was prepared anew with another class_names .clap, jump, "
-                                      "wave. than is expected here .clap, wave."):
-    recipe.run(config, tmp_path / "run")
-
-
-def test_planning_knows_the_own_dataset(tmp_path):
-  raw = raw_own.folder(tmp_path / "raw", ("clap", "jump", "wave"), clips=1)
-  raw_own.prepare("folder:mine", raw, tmp_path / "data")
-  config = own_config(tmp_path / "data")
-  step = recipe.plan(config)[0]
-  parsed = step.module.parse(step.config, step.path)
-  assert parsed.model.num_classes == 3 and parsed.data.about.class_names == (
-      "clap", "jump", "wave")
-  assert config.data.get("about") is None  # found again by every run, not part of the config
-  description = step.module.describe(step.config, parsed)
-  assert json.loads(json.dumps(description))["class_names"] == ["clap", "jump", "wave"]
-  with pytest.raises(UserError, match="folder:other is not prepared in .*prepared there: "
-                                      "folder:mine"):
-    recipe.plan(own_config(tmp_path / "data", "folder:other"))
-  config = own_config(tmp_path / "data")
-  config.data.protocol = "split"
-  with pytest.raises(UserError, match="unknown protocol 'split' of folder:mine; known: fraction"):
-    recipe.run(config, tmp_path / "run")
-  config = configuration.load(f"{configuration.shipped_directory()}/own_data.py:tiny,inputs=pose,"
-                              "dataset=folder:mine,protocol=fraction")
-  config.data_dir = str(tmp_path / "data")
-  with pytest.raises(UserError, match="folder:mine has no skeletons, and the config's data.pose"):
-    recipe.run(config, tmp_path / "run2")
-
-
-def test_skeletons_alone_are_no_video(tmp_path):
-  raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", raw_own.annotations(8)),
-                  tmp_path / "data")
-  config = configuration.load(f"{configuration.shipped_directory()}/own_data.py:tiny,"
-                              "dataset=annotations:mine,protocol=xsub")
-  config.data_dir = str(tmp_path / "data")
-  with pytest.raises(UserError, match="annotations:mine holds skeletons alone, but data.video"):
-    recipe.run(config, tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_from_the_folder_to_metrics_by_the_commands(tmp_path):
-  raw = raw_own.folder(tmp_path / "raw")
-  environment = os.environ | {"JAX_PLATFORMS": "cpu", "ACTIONJAX_DATA": str(tmp_path / "data")}
-  run = dict(cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
-  result = subprocess.run(
-      [sys.executable, "-m", "actionjax.prepare", "--dataset=folder", "--name=mine",
-       f"--raw_dir={raw}", "--workers=2"], **run)
-  assert result.returncode == 0, result.stderr
-  result = subprocess.run(
-      [sys.executable, "-m", "actionjax.main", f"--workdir={tmp_path / 'run'}",
-       "--config=configs/own_data.py:tiny,epochs=2,dataset=folder:mine,protocol=fraction"], **run)
-  assert result.returncode == 0, result.stderr
-  assert json.loads((tmp_path / "run/metrics.json").read_text())["test"]["clips"] == 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("flags, message", [
-    (("--dataset=folder",), "--name is missing: configs will call the dataset folder:NAME"),
-    (("--dataset=folder:a/b",), "'a/b' cannot name a dataset"),
-    (("--dataset=folder", "--name=x"), "folder:x is not prepared in "),
-    (("--dataset=folder", "--name=x", "--export=out"), "folder:x is not prepared in "),
-    (("--dataset=utd_mhad", "--size=64"), "--size says nothing to --dataset=utd_mhad"),
-    (("--dataset=annotations", "--name=x", "--table=a.csv"), "--table says nothing to"),
-    (("--dataset=utd_mhad", "--name=x"), "--name is for datasets of your own"),
-    (("--dataset=folder", "--validate"), "--raw_dir is missing: it names what to validate"),
-    (("--dataset=utd_mhad", "--raw_dir=.", "--validate"), "--validate reads annotations, folder"),
-])
-def test_the_command_names_mistakes(tmp_path, flags, message):
-  result = subprocess.run([sys.executable, "-m", "actionjax.prepare", f"--data_dir={tmp_path}",
-                           *flags], cwd=ROOT, capture_output=True, text=True, check=False)
-  assert result.returncode == 1 and result.stdout == ""
-  assert result.stderr.startswith(f"error: {message}") and result.stderr.count("\n") == 1
-  assert not list(tmp_path.iterdir())

@@ -1,9 +1,4 @@
 """Graph networks: graphs and streams against NumPy, networks against the PyTorch ones."""
-import json
-import os
-import pathlib
-import zlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +12,7 @@ from actionjax.models import graph_layers, msg3d, stgcn
 from actionjax.models.nonlocal3d import NonLocalBlock
 from actionjax.ops import graphs, skeleton_streams
 from actionjax.training import checkpoint
+from tests import references
 
 V1, V2, COCO = (skeletons.layout(name) for name in ("kinect_v1_20", "kinect_v2_25", "coco_17"))
 ALL = tuple(skeletons.LAYOUTS.values())
@@ -191,34 +187,8 @@ def test_temporal_convolution_is_a_sum_over_frames(size, stride, dilation, frame
 
 # --- Networks against PyTorch's numbers -----------------------------------------------------
 
-def _generated(name, shape):
-  """The value of a state_dict entry by the fixtures' convention."""
-  random = np.random.default_rng(zlib.crc32(name.encode()))
-  if name.endswith("num_batches_tracked"):
-    return np.zeros(shape, np.int64)
-  if name.endswith("running_mean"):
-    value = 0.1 * random.standard_normal(shape)
-  elif name.endswith("running_var"):
-    value = 1 + 0.1 * abs(random.standard_normal(shape))
-  elif len(shape) < 2:
-    value = name.endswith("weight") + 0.1 * random.standard_normal(shape)
-  else:
-    value = random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-  return (value * (0.01 if name.endswith(".PA") else 1)).astype(np.float32)
-
-
-def _fixture(name):
-  """A fixture's state and stored arrays; the test is skipped where there are none."""
-  folder = pathlib.Path(os.environ.get("ACTIONJAX_TEST_FIXTURES", ""))
-  if not (folder / f"{name}.npz").is_file():
-    pytest.skip("ACTIONJAX_TEST_FIXTURES names no folder with reference numbers")
-  shapes = json.loads((folder / f"{name}.state_dict.json").read_text())
-  state = {entry: _generated(entry, shape) for entry, shape in shapes.items()}
-  return state, np.load(folder / f"{name}.npz")
-
-
-def _input(name, shape):
-  return np.random.default_rng(zlib.crc32(name.encode())).random(shape, dtype=np.float32)
+def _reference(name):
+  return references.state(name), references.stored(name)
 
 
 def _check_network(module, state, stored, x):
@@ -236,9 +206,10 @@ def _check_network(module, state, stored, x):
 
 @pytest.mark.slow
 def test_stgcnpp_is_the_torch_network(quick_compilation):
-  state, stored = _fixture("stgcnpp_ntu")
+  state, stored = _reference("stgcnpp_ntu")
   np.testing.assert_allclose(graphs.spatial(V2), stored["adjacency"], atol=1e-6)
-  found = _check_network(stgcn, state, stored, _input("stgcnpp_input", (1, 2, 20, 25, 3)))
+  found = _check_network(stgcn, state, stored,
+                         references.signal("stgcnpp_input", (1, 2, 20, 25, 3)))
   assert found.model["variant"] == "stgcnpp" and found.model["layout"] == "kinect_v2_25"
   learnt = [name for name in state if name.startswith("backbone.")
             and not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
@@ -247,15 +218,15 @@ def test_stgcnpp_is_the_torch_network(quick_compilation):
 
 @pytest.mark.slow
 def test_msg3d_is_the_torch_network(quick_compilation):
-  state, stored = _fixture("msg3d_ntu")
+  state, stored = _reference("msg3d_ntu")
   np.testing.assert_array_equal(graphs.binary(V2), stored["adjacency"])
   state["backbone.A"] = stored["adjacency"]
-  found = _check_network(msg3d, state, stored, _input("msg3d_input", (1, 2, 16, 25, 3)))
+  found = _check_network(msg3d, state, stored, references.signal("msg3d_input", (1, 2, 16, 25, 3)))
   assert found.model["scales"] == 13 and found.model["windows"] == (3, 5)
 
 
 def test_nonlocal_block_is_the_torch_block():
-  state, stored = _fixture("nonlocal3d_64")
+  state, stored = _reference("nonlocal3d_64")
   dense = lambda name: {"kernel": state[f"{name}.conv.weight"][:, :, 0, 0, 0].T}
   params = {name: dense(name) | {"bias": state[f"{name}.conv.bias"]}
             for name in ("theta", "phi", "g")}
@@ -263,7 +234,7 @@ def test_nonlocal_block_is_the_torch_block():
                                               "bias": state["conv_out.bn.bias"]}}
   stats = {"bn": {"mean": state["conv_out.bn.running_mean"],
                   "var": state["conv_out.bn.running_var"]}}
-  x = np.moveaxis(_input("nonlocal_input", (1, 64, 4, 7, 7)), 1, -1)
+  x = np.moveaxis(references.signal("nonlocal_input", (1, 64, 4, 7, 7)), 1, -1)
   y = NonLocalBlock().apply({"params": params, "batch_stats": stats}, x, train=False)
   expected = np.moveaxis(stored["output"], 1, -1)
   np.testing.assert_allclose(y, expected, atol=1e-4 * abs(expected).max())
@@ -439,53 +410,20 @@ def test_other_layouts_are_refused():
 
 # --- Importing ------------------------------------------------------------------------------
 
-def _torch_stgcn(joints=17, widths=(8, 8, 16), original=False):
-  """A state of the single-scale ST-GCN as PYSKL names it, or as the original release did."""
-  graph = graphs.spatial_partition(COCO)
-  state = {}
-
-  def conv_bn(conv, bn, *shape):
-    state[f"{conv}.weight"], state[f"{conv}.bias"] = _random(*shape), _random(shape[0])
-    for part in ("weight", "bias", "running_mean", "running_var"):
-      state[f"{bn}.{part}"] = 1 + 0.1 * _random(shape[0])
-
-  conv_bn("unused", "backbone.data_bn", 3 * joints)
-  del state["unused.weight"], state["unused.bias"]
-  i = 3
-  for n, o in enumerate(widths):
-    b = f"backbone.{'st_gcn_networks' if original else 'gcn'}.{n}"
-    state[f"backbone.edge_importance.{n}" if original else f"{b}.gcn.PA"] = _random(*graph.shape)
-    state["backbone.A" if original else f"{b}.gcn.A"] = graph
-    conv_bn(f"{b}.gcn.conv", f"{b}.tcn.0" if original else f"{b}.gcn.bn", 3 * o, i, 1, 1)
-    for part in ("weight", "bias", "running_mean", "running_var"):
-      name = f"{b}.tcn.0.{part}" if original else f"{b}.gcn.bn.{part}"
-      state[name] = state[name][:o]
-    conv_bn(f"{b}.tcn.2" if original else f"{b}.tcn.conv",
-            f"{b}.tcn.3" if original else f"{b}.tcn.bn", o, o, 9, 1)
-    if n and o != i:
-      conv_bn(f"{b}.residual.0" if original else f"{b}.residual.conv",
-              f"{b}.residual.1" if original else f"{b}.residual.bn", o, i, 1, 1)
-    i = o
-  name = "cls_head.fc" if original else "cls_head.fc_cls"
-  state[f"{name}.weight"] = _random(6, i, *((1, 1) if original else ()))
-  state[f"{name}.bias"] = _random(6)
-  return state
-
-
 def test_stgcn_from_both_names(quick_compilation, tmp_path, monkeypatch):
-  found = torch_gcn.import_gcn(_torch_stgcn())
+  found = torch_gcn.import_gcn(references.torch_stgcn())
   assert found.model == dict(
       name="stgcn", variant="stgcn", width=8, stage_sizes=(2, 1), temporal="single",
       graph_residual=False, adaptive="importance", graph="partition", layout="coco_17",
       normalise="none")
   assert found.num_classes == 6
-  older = torch_gcn.import_gcn(_torch_stgcn(original=True))
+  older = torch_gcn.import_gcn(references.torch_stgcn(original=True))
   assert older.model == found.model
   jax.tree.map(np.testing.assert_array_equal, older.variables, found.variables)
   kernel = found.variables["params"]["backbone"]["block2"]["temporal_unit"]["conv"]["kernel"]
   assert kernel.shape == (9, 16, 16)
 
-  monkeypatch.setattr(torch_layout, "read_torch", lambda path: _torch_stgcn())
+  monkeypatch.setattr(torch_layout, "read_torch", lambda path: references.torch_stgcn())
   (tmp_path / "file.pth").touch()
   given = str(tmp_path / "file.pth"), str(tmp_path / "model")
   with pytest.raises(UserError, match="17 joints, layout openpose_18"):
@@ -499,7 +437,7 @@ def test_stgcn_from_both_names(quick_compilation, tmp_path, monkeypatch):
 
 
 def test_other_networks_are_refused_by_name():
-  state = _torch_stgcn()
+  state = references.torch_stgcn()
   with pytest.raises(UserError, match="no ST-GCN.*but conv1.weight"):
     torch_gcn.import_gcn({"conv1.weight": _random(4, 3, 3, 3)})
   with pytest.raises(UserError, match="missing: backbone.gcn.1.tcn.bn.weight; left over: extra"):

@@ -16,8 +16,7 @@ from actionjax.models import stgcn
 from actionjax.ops import skeleton_streams
 from actionjax.papers import stgcn as paper
 from actionjax.steps import train
-from tests import raw_own
-from tests.test_gcn import _torch_stgcn
+from tests import raw_own, references
 from tests.views import shared
 
 KINECT, COCO = skeletons.layout("kinect_v2_25"), skeletons.layout("coco_17")
@@ -216,7 +215,7 @@ def place(tmp_path_factory):
   raw_own.prepare("annotations:mine", raw_own.dump(root / "a.pkl", content), root / "data")
   (root / "file.pth").touch()
   with pytest.MonkeyPatch.context() as patch:
-    state = _torch_stgcn()
+    state = references.torch_stgcn()
     state["cls_head.fc_cls.weight"] *= 1e-3  # far from certain of a class
     patch.setattr(torch_layout, "read_torch", lambda path: state)
     conversion.convert("torch_gcn", str(root / "file.pth"), str(root / "converted"))

@@ -1,7 +1,5 @@
 """Heat maps against the released code's numbers and a loop in NumPy."""
 import dataclasses
-import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +10,7 @@ from actionjax import skeletons
 from actionjax.benchmarks import heatmaps as benchmark
 from actionjax.models.posec3d import MMACTION_LIMBS
 from actionjax.ops import heatmaps
+from tests import references
 
 COCO = skeletons.layout("coco_17")
 SIZE = (24, 32)
@@ -26,16 +25,8 @@ def _skeletons(persons, seed=0, batch=2, frames=3):
   return benchmark.example(batch, persons, frames, 17, SIZE, seed)
 
 
-def _fixture():
-  folder = os.environ.get("ACTIONJAX_TEST_FIXTURES")
-  path = pathlib.Path(folder or "", "heatmaps_mmaction.npz")
-  if not folder or not path.exists():
-    pytest.skip("ACTIONJAX_TEST_FIXTURES names no folder with heatmaps_mmaction.npz")
-  return np.load(path)
-
-
 def test_numbers_of_the_released_code():
-  known = _fixture()
+  known = references.stored("heatmaps_mmaction")
   size = int(known["height"]), int(known["width"])
   maps = jax.jit(lambda p, s: heatmaps.heatmaps(
       p, s, size, COCO, kind="both", limbs=known["limbs"], sigma=float(known["sigma"])))(

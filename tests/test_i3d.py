@@ -1,8 +1,5 @@
 """I3D: counts and shapes of the published network, numbers of the PyTorch port."""
-import json
 import os
-import pathlib
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +11,7 @@ from actionjax.importers import torch_layout
 from actionjax.importers.torch_i3d import import_i3d
 from actionjax.models.heads import ClassificationHead, I3DHead
 from actionjax.models.i3d import ENDPOINTS, I3D
+from tests import references
 
 
 def _shapes(model, shape):
@@ -130,48 +128,9 @@ def test_dropout_needs_training():
 
 # The importer, and the PyTorch port's numbers.
 
-def _generated(name, shape):
-  """The value that both sides generate for an entry of the reference's state."""
-  r = np.random.default_rng(zlib.crc32(name.encode()))
-  if name.endswith("num_batches_tracked"):
-    return np.zeros(shape, np.int64)
-  if name.endswith("running_mean"):
-    value = 0.1 * r.standard_normal(shape)
-  elif name.endswith("running_var"):
-    value = 1 + 0.1 * abs(r.standard_normal(shape))
-  elif len(shape) <= 1:
-    value = (1 if name.endswith("weight") else 0) + 0.1 * r.standard_normal(shape)
-  else:
-    value = r.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-  return np.asarray(value, np.float32)
-
-
-def _fixtures():
-  folder = os.environ.get("ACTIONJAX_TEST_FIXTURES")
-  path = pathlib.Path(folder) if folder else None
-  if path is None or not (path / "i3d_inception_v1.npz").exists():
-    pytest.skip("ACTIONJAX_TEST_FIXTURES names no folder with i3d_inception_v1.npz")
-  return path
-
-
-def _torch_names():
-  """Names and shapes of the PyTorch state, from our own tree: an empty state is missing all."""
-  _, variables = _shapes(I3D(use_bn_scale=True), (1, 8, 32, 32, 3))
-  leaf = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-  names = {"logits.conv3d.weight": (7, 1024, 1, 1, 1), "logits.conv3d.bias": (7,)}
-  for keys, value in jax.tree_util.tree_flatten_with_path(variables)[0]:
-    _, *modules, part, last = (key.key for key in keys)
-    if part == "conv":
-      t, h, w, i, o = value.shape
-      names[".".join([*modules, "conv3d.weight"])] = (o, i, t, h, w)
-    else:
-      names[".".join([*modules, "bn", leaf[last]])] = value.shape
-  return names
-
-
 @pytest.fixture(scope="module")
 def ones_state():
-  return {name: np.ones(shape, np.float32) for name, shape in _torch_names().items()}
+  return {name: np.ones(shape, np.float32) for name, shape in references.torch_i3d_shapes().items()}
 
 
 def test_importer_drops_batch_norm_weights_of_one(ones_state):
@@ -261,14 +220,11 @@ def test_reading_weights_beside_other_objects(tmp_path, zipped):
 
 @pytest.mark.slow
 def test_numbers_of_the_pytorch_port():
-  folder = _fixtures()
-  shapes = json.loads((folder / "i3d_inception_v1.state_dict.json").read_text())
-  expected = np.load(folder / "i3d_inception_v1.npz")
-  imported = import_i3d({name: _generated(name, tuple(s)) for name, s in shapes.items()})
+  expected = references.stored("i3d_inception_v1")
+  imported = import_i3d(references.state("i3d_inception_v1"))
   assert imported.use_bn_scale and imported.num_classes == 400
 
-  r = np.random.default_rng(zlib.crc32(b"i3d_input"))
-  clip = r.random((1, 3, 16, 224, 224), dtype=np.float32) * 2 - 1
+  clip = references.signal("i3d_input", (1, 3, 16, 224, 224)) * 2 - 1
   model = I3D(use_bn_scale=True)
   apply = jax.jit(lambda v, x: model.apply(v, x, train=False))
   features, endpoints = apply(imported.backbone, jnp.asarray(np.moveaxis(clip, 1, -1)))

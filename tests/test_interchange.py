@@ -20,7 +20,7 @@ from actionjax.data.own import interchange as kind
 from actionjax.data.own import interchange_files, validation
 from actionjax.data.preparing import export
 from actionjax.errors import RawDataError, UserError
-from tests import raw_own, raw_utd
+from tests import preparing, raw_own, raw_utd
 
 JOINTS = 20
 
@@ -130,10 +130,6 @@ def test_prepared_records_and_protocols(tmp_path):
   assert dataset.index.clip_id[rows].tolist() == ["c03", "c04"]
 
 
-def digests(folder) -> dict:
-  return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
-
-
 def test_export_and_prepare_go_round(tmp_path):
   write(tmp_path / "a")
   raw_own.prepare("interchange:mine", tmp_path / "a", tmp_path / "data")
@@ -142,7 +138,7 @@ def test_export_and_prepare_go_round(tmp_path):
   raw_own.prepare("interchange:again", tmp_path / "b", tmp_path / "data")
   second = catalogue.open_dataset(str(tmp_path / "data"), "interchange:again")
   export.export(second, tmp_path / "c")
-  assert digests(tmp_path / "b") == digests(tmp_path / "c")
+  assert preparing.digests(tmp_path / "b") == preparing.digests(tmp_path / "c")
   for i in range(len(first)):
     for name, value in first[i].items():
       np.testing.assert_array_equal(second[i][name], value)

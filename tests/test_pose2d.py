@@ -1,8 +1,6 @@
 """2D skeletons on their way to the network: against the released code's numbers and by hand."""
 import dataclasses
 import itertools
-import os
-import pathlib
 
 import cv2
 import jax
@@ -18,7 +16,7 @@ from actionjax.data.loading.config import DataConfig, batch_spec
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.ops import heatmaps
-from tests import raw_own
+from tests import raw_own, references
 from tests.views import shared
 
 LAYOUT = skeletons.layout("coco_17")
@@ -64,11 +62,7 @@ def _applied(config, record, framing):
 
 
 def test_testing_is_the_released_codes():
-  folder = os.environ.get("ACTIONJAX_TEST_FIXTURES")
-  path = pathlib.Path(folder or "", "pose_sampling_mmaction.npz")
-  if not folder or not path.exists():
-    pytest.skip("ACTIONJAX_TEST_FIXTURES names no folder with pose_sampling_mmaction.npz")
-  known = np.load(path)
+  known = references.stored("pose_sampling_mmaction")
   height, width = known["compact_img_shape"]
   # Twenty frames are fewer than a clip: all are seen, and the box is that of the fixture.
   config = pose2d.Config(persons=1, frames="mmaction2")

@@ -1,24 +1,14 @@
 """PoseC3D's sampling and cropping against the released code's numbers and by hand."""
-import os
-import pathlib
-
 import numpy as np
 import pytest
 
 from actionjax import skeletons
 from actionjax.data.loading import pose_sampling
-
-
-def _fixture():
-  folder = os.environ.get("ACTIONJAX_TEST_FIXTURES")
-  path = pathlib.Path(folder or "", "pose_sampling_mmaction.npz")
-  if not folder or not path.exists():
-    pytest.skip("ACTIONJAX_TEST_FIXTURES names no folder with pose_sampling_mmaction.npz")
-  return np.load(path)
+from tests import references
 
 
 def test_test_frames_are_those_of_the_released_code():
-  known = _fixture()
+  known = references.stored("pose_sampling_mmaction")
   names = [name for name in known.files if name.startswith("uniform_test")]
   assert len(names) == 12
   for name in names:
@@ -30,7 +20,7 @@ def test_test_frames_are_those_of_the_released_code():
 
 
 def test_compact_is_that_of_the_released_code():
-  known = _fixture()
+  known = references.stored("pose_sampling_mmaction")
   out, size, box = pose_sampling.compact(known["compact_in"], (1080, 1920))
   np.testing.assert_array_equal(out, known["compact_out"])
   assert size == tuple(known["compact_img_shape"])

@@ -1,9 +1,5 @@
 """PoseC3D and RGBPose-SlowFast: published counts, numbers of the released code, invariants."""
 import functools
-import json
-import os
-import pathlib
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +13,7 @@ from actionjax.importers.torch_posec3d import import_posec3d
 from actionjax.models import c3d, posec3d, resnet3d, rgbpose, video_network, x3d
 from actionjax.ops import heatmaps
 from actionjax.training import checkpoint, initialise
-from tests.test_i3d import _generated
+from tests import references
 
 # Most of a test's time is compilation.
 _QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -286,19 +282,9 @@ def test_streams_that_do_not_go_together_are_named():
 
 # Checkpoints, and the released code's numbers.
 
-def _fixture(name):
-  folder = os.environ.get("ACTIONJAX_TEST_FIXTURES")
-  path = pathlib.Path(folder or "", f"{name}.npz")
-  if not folder or not path.exists():
-    pytest.skip(f"ACTIONJAX_TEST_FIXTURES names no folder with {name}.npz")
-  shapes = json.loads(path.with_suffix(".state_dict.json").read_text())
-  return {key: _generated(key, tuple(shape)) for key, shape in shapes.items()}, np.load(path)
-
-
 def _input(key, shape):
   """The reference's input [1,C,T,H,W] as [1,T,H,W,C]."""
-  array = np.random.default_rng(zlib.crc32(key.encode())).random(shape, dtype=np.float32)
-  return np.moveaxis(array, 1, -1)
+  return np.moveaxis(references.signal(key, shape), 1, -1)
 
 
 def _agree(ours, theirs):
@@ -311,7 +297,7 @@ def _backbone(network):
 
 
 def test_numbers_of_pose_slowonly():
-  state, known = _fixture("pose_slowonly_r50")
+  state, known = references.state("pose_slowonly_r50"), references.stored("pose_slowonly_r50")
   found = import_posec3d(state)
   assert found.num_classes == 60
   assert found.network == {"name": "posec3d", "backbone": posec3d.SLOWONLY}
@@ -325,7 +311,7 @@ def test_numbers_of_pose_slowonly():
 
 @pytest.mark.slow
 def test_numbers_of_rgbpose_conv3d():
-  state, known = _fixture("rgbpose_conv3d_r50")
+  state, known = references.state("rgbpose_conv3d_r50"), references.stored("rgbpose_conv3d_r50")
   found = import_posec3d(state)
   assert found.num_classes == 60 and found.network["laterals"] == "both"
   fields = {key: found.network[key] for key in ("rgb", "pose", "laterals")}

@@ -1,6 +1,5 @@
 """Preparation: interrupted, killed, repeated, short of space; and its command."""
 import errno
-import hashlib
 import os
 import pathlib
 import shutil
@@ -16,25 +15,15 @@ from actionjax.data import builders, catalogue, own
 from actionjax.data.builders import utd_mhad
 from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError, UserError
-from tests import raw_own, raw_utd
+from tests import preparing, raw_own, raw_utd
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLIPS = [(a, s, 1) for a in (1, 2, 3) for s in (1, 2, 3)]
 
 
-def quiet(line):
-  del line
-
-
-def prepare(raw, data, processes=1, report=quiet, **kwargs):
+def prepare(raw, data, processes=1, report=raw_own.quiet, **kwargs):
   return preparation.prepare("utd_mhad", str(raw), str(data), workers=processes, report=report,
                              **kwargs)
-
-
-def digests(folder):
-  """{relative path: sha256} of all files; names of locks and leftovers would show too."""
-  return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-          for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +36,7 @@ def reference(raw, tmp_path_factory):
   """An uninterrupted preparation's files."""
   data = tmp_path_factory.mktemp("reference")
   prepare(raw, data)
-  return digests(data)
+  return preparing.digests(data)
 
 
 def fail_after(monkeypatch, count, error):
@@ -85,7 +74,7 @@ def test_only_finished_files_are_left(reference):
 
 def test_worker_processes_give_the_same_bytes(raw, tmp_path, reference):
   prepare(raw, tmp_path, processes=2)
-  assert digests(tmp_path) == reference
+  assert preparing.digests(tmp_path) == reference
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken"),
@@ -102,7 +91,7 @@ def test_interrupted_goes_on_with_the_same_bytes(raw, tmp_path, reference, monke
   prepare(raw, tmp_path, report=lines.append)
   assert "going on: 4 of 9 clips are encoded already" in lines
   assert len(again) == 5 and not set(again) & set(calls[:4])
-  assert digests(tmp_path) == reference
+  assert preparing.digests(tmp_path) == reference
 
 
 @pytest.mark.parametrize("damage", [b"", b"half"])
@@ -117,7 +106,7 @@ def test_half_written_clips_are_encoded_again(raw, tmp_path, reference, monkeypa
   again = fail_after(monkeypatch, 99, None)
   prepare(raw, tmp_path)
   assert len(again) == 6
-  assert digests(tmp_path) == reference
+  assert preparing.digests(tmp_path) == reference
 
 
 def test_a_failing_writer_leaves_nothing_that_looks_finished(raw, tmp_path, reference,
@@ -132,7 +121,7 @@ def test_a_failing_writer_leaves_nothing_that_looks_finished(raw, tmp_path, refe
     assert len(names) == 2 and ".lock" in names  # and the staged clips
     monkeypatch.undo()
   prepare(raw, tmp_path)
-  assert digests(tmp_path) == reference
+  assert preparing.digests(tmp_path) == reference
 
 
 def test_a_full_disk_is_seen_before_copying(raw, tmp_path, monkeypatch):
@@ -151,7 +140,7 @@ def test_leftovers_are_swept(raw, tmp_path, reference):
   (home / "1.1.0").mkdir()  # a folder at its place, but nothing finished
   (home / "1.1.0/dataset_info.json").write_text("{}")
   prepare(raw, tmp_path)
-  assert digests(tmp_path) == reference
+  assert preparing.digests(tmp_path) == reference
   (home / ".staging-1.1.0-0123").mkdir()
   (home / "incomplete.ABCDEF_2.0.0").mkdir()  # another version's: not ours to remove
   prepare(raw, tmp_path)
@@ -169,19 +158,19 @@ def test_nothing_to_do(raw, tmp_path, reference, monkeypatch):
     assert folder is None or lines[0] == "9 of the 861 clips of UTD-MHAD are here"
     assert not summary["done"] and summary["clips"] == 9
     assert summary["protocols"]["cross_subject"] == {"train": 6, "test": 3}
-  assert not calls and digests(tmp_path) == reference
+  assert not calls and preparing.digests(tmp_path) == reference
 
 
 def test_other_raw_files_replace_the_dataset_when_finished(tmp_path, monkeypatch):
   raw, data = tmp_path / "raw", tmp_path / "data"
   raw_utd.write(raw, CLIPS[:3])
   prepare(raw, data)
-  before = digests(data / "utd_mhad/cropped/1.1.0")
+  before = preparing.digests(data / "utd_mhad/cropped/1.1.0")
   raw_utd.write(raw, CLIPS[3:5])
   fail_after(monkeypatch, 1, RuntimeError("broken"))
   with pytest.raises(RuntimeError):
     prepare(raw, data)
-  assert digests(data / "utd_mhad/cropped/1.1.0") == before  # still the old one, whole
+  assert preparing.digests(data / "utd_mhad/cropped/1.1.0") == before  # still the old one, whole
   monkeypatch.undo()
   lines = []
   assert prepare(raw, data, report=lines.append)["clips"] == 5
@@ -209,9 +198,9 @@ def test_two_runs_do_not_meet(raw, tmp_path):
 
 def test_mistakes_are_named(tmp_path, raw):
   with pytest.raises(UserError, match="--dataset=utd_mhad --raw_dir="):
-    preparation.prepare("utd_mhad", None, str(tmp_path), report=quiet)
+    preparation.prepare("utd_mhad", None, str(tmp_path), report=raw_own.quiet)
   with pytest.raises(UserError, match="unknown dataset 'nope'; known: .*utd_mhad"):
-    preparation.prepare("nope", None, str(tmp_path), report=quiet)
+    preparation.prepare("nope", None, str(tmp_path), report=raw_own.quiet)
   with pytest.raises(UserError, match="unknown variant"):
     prepare(raw, tmp_path, variant="big")
   (tmp_path / "file").write_text("")
@@ -248,25 +237,15 @@ def test_worker_pool():
     list(workers.run(_raise_of, [1, 2, 5], 2))
 
 
-def command(*arguments, **kwargs):
-  return [sys.executable, "-m", "actionjax.prepare", *arguments], {
-      "cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **kwargs}
-
-
-def run_command(*arguments):
-  line, options = command(*arguments)
-  return subprocess.run(line, check=False, **options)
-
-
 @pytest.mark.slow
 def test_command_prepares_once_and_says_so(raw, tmp_path, reference):
   flags = ("--dataset=utd_mhad", f"--raw_dir={raw}", f"--data_dir={tmp_path}", "--workers=2")
-  first = run_command(*flags)
+  first = preparing.run_command(*flags)
   assert first.returncode == 0, first.stderr
   assert "cross_subject: 6 train, 3 test" in first.stdout and first.stderr == ""
-  assert digests(tmp_path) == reference
+  assert preparing.digests(tmp_path) == reference
   start = time.monotonic()
-  second = run_command(*flags)
+  second = preparing.run_command(*flags)
   assert time.monotonic() - start < 5
   assert "utd_mhad/cropped is prepared already: nothing to do" in second.stdout.splitlines()
 
@@ -279,7 +258,7 @@ def test_command_prepares_once_and_says_so(raw, tmp_path, reference):
     (("--dataset=utd_mhad", "--raw_dir=/nowhere"), "error: /nowhere is not a folder"),
 ])
 def test_command_reports_mistakes_in_one_line(tmp_path, flags, message):
-  result = run_command(f"--data_dir={tmp_path}", *flags)
+  result = preparing.run_command(f"--data_dir={tmp_path}", *flags)
   assert result.returncode == 1
   assert result.stderr.startswith(message) and result.stderr.count("\n") == 1
   assert result.stdout == ""
@@ -314,11 +293,11 @@ def test_killed_run_leaves_no_process_and_is_continued(tmp_path, dataset):
       for name in ("clap", "wave"):
         shutil.copy(raw / name / f"{i % 2}.mp4", raw / name / f"{i}.mp4")
 
-  def prepare(data, report=quiet):
+  def prepare(data, report=raw_own.quiet):
     preparation.prepare(dataset, str(raw), str(tmp_path / data), workers=1, report=report)
 
   prepare("whole")
-  line, options = command(f"--dataset={dataset}", f"--raw_dir={raw}", "--workers=2",
+  line, options = preparing.command(f"--dataset={dataset}", f"--raw_dir={raw}", "--workers=2",
                           f"--data_dir={tmp_path / 'killed'}", start_new_session=True)
   home, staged, kills = tmp_path / "killed" / home, 0, 0
   while kills < 3:  # killed at three different moments, with ever more clips there
@@ -341,4 +320,4 @@ def test_killed_run_leaves_no_process_and_is_continued(tmp_path, dataset):
   lines = []
   prepare("killed", lines.append)
   assert f"going on: {staged} of 40 clips are encoded already" in lines
-  assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+  assert preparing.digests(tmp_path / "killed") == preparing.digests(tmp_path / "whole")
