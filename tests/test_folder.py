@@ -23,6 +23,7 @@ from actionjax.data.clips import boxes, videos
 from actionjax.data.formats.findings import Findings
 from actionjax.data.formats.images import decode_frame, encode_jpeg
 from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import parse_data
 from actionjax.data.own import columns, folder, listing, validation
 from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError, UserError
@@ -629,7 +630,7 @@ def test_clips_without_a_skeleton_have_nobody(tmp_path):
   assert record["pose3d"].shape == (0, 7, 25, 3) and record["pose_score"].shape == (0, 7, 25)
   config = pipeline.DataConfig(dataset="folder:mine", protocol="fraction",
                                pose=pipeline.PoseConfig(num_poses=4, persons=2),
-                               about=own.about_of(dataset.info))
+                               about=own.Facts.of(dataset.info))
   row = pipeline.ClipTransform(config).test(record)
   assert row["pose3d"].shape == (1, 2, 4, 25, 3) and not row["pose_score"].any()
 
@@ -910,7 +911,13 @@ def test_planning_knows_the_own_dataset(tmp_path):
       "clap", "jump", "wave")
   assert config.data.get("about") is None  # found again by every run, not part of the config
   description = step.module.describe(step.config, parsed)
-  assert json.loads(json.dumps(description))["class_names"] == ["clap", "jump", "wave"]
+  written = json.loads(json.dumps(description))
+  assert written["class_names"] == ["clap", "jump", "wave"]
+  # As checkpoints of every version have it.
+  assert written["data"]["about"] == {
+      "class_names": ["clap", "jump", "wave"], "layout": "", "modality": "colour", "poses": [],
+      "protocols": ["fraction"]}
+  assert parse_data(written["data"], "data") == parsed.data
   with pytest.raises(UserError, match="folder:other is not prepared in .*prepared there: "
                                       "folder:mine"):
     recipe.plan(own_config(tmp_path / "data", "folder:other"))

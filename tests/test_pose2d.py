@@ -45,7 +45,7 @@ def prepared(tmp_path_factory):
 def _config(prepared=None, **fields):
   about = None
   if prepared:
-    about = catalogue.about("annotations:mine", prepared)
+    about = catalogue.facts("annotations:mine", prepared)
   return pipeline.DataConfig(**dict(
       dataset="annotations:mine", protocol="xsub", pose2d=SMALL, about=about, threads=1) | fields)
 
@@ -240,7 +240,7 @@ def _joint(**fields):
 
 def _about():
   from actionjax.data import own
-  return own.About(("a", "b"), "coco_17", "colour", ("pose2d",), ("xsub",))
+  return own.Facts(("a", "b"), "coco_17", "colour", ("pose2d",), ("xsub",))
 
 
 def _check_dots(video, points, mirrored):

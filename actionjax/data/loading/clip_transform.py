@@ -49,7 +49,7 @@ class ClipTransform:
     """Raises UserError where several `crops` would all be the same window."""
     self.config = config
     self.layout = config.layout
-    self.modality = config.builder.MODALITY
+    self.modality = config.source.modality
     self.mirror_classes = config.mirror_classes
     self.views = views
     self.crops = CROPS[crops]

@@ -7,6 +7,7 @@ import numpy as np
 
 from actionjax import configuration, skeletons
 from actionjax.data import catalogue, own
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.loading import sampling
 from actionjax.data.loading.graph import GraphConfig
 from actionjax.data.loading.pose2d import Pose2dConfig
@@ -92,19 +93,20 @@ class DataConfig:
   """A dataset, a protocol, and what of its clips a model reads.
 
   Attributes:
-    dataset, variant: a module of `data/builders` and one of its VARIANTS (None: its first).
-    protocol: one of its PROTOCOLS.
+    dataset, variant: a module of `data/builders`, or a user's own as `KIND:NAME`, and one of its
+      variants (None: its first).
+    protocol: one of its protocols.
     validation: what of the training side is held out as "validation": a fraction of each class,
       or subjects.
     time_jitter: training cuts a random interval of at least 1 - j of the clip, from video and
       pose alike.
     flip: probability of a left/right mirror in training. Datasets whose classes swap under it
-      say so (MIRROR_CLASSES), and the label follows.
+      say so (`mirror_classes`), and the label follows.
     video, pose, pose2d, graph: None where the model does not read it. Of the latter three only
       one can be given: all yield `pose_score`.
     threads: of the loader in each process. workers: loader processes (0: none).
     about: what is known of a user's own dataset. Recipes and checkpoints fill it in; elsewhere
-      `catalogue.about(dataset, data_dir)` finds it.
+      `catalogue.facts(dataset, data_dir)` finds it.
   """
   dataset: str
   protocol: str
@@ -118,7 +120,7 @@ class DataConfig:
   graph: GraphConfig | None = None
   threads: int = 4
   workers: int = 0
-  about: own.About | None = None
+  about: own.Facts | None = None
 
   def __post_init__(self):
     given = [f"data.{name}" for name in ("pose", "pose2d", "graph") if getattr(self, name)]
@@ -132,11 +134,11 @@ class DataConfig:
   @property
   def mirror_classes(self) -> tuple[int, ...] | None:
     """Label of each class seen in a mirror; None where every one stays itself."""
-    return getattr(self.builder, "MIRROR_CLASSES", None)
+    return self.source.mirror_classes
 
   @property
-  def builder(self):
-    """The dataset's builder module, or what stands in for it; see `data/builders`."""
+  def source(self) -> Dataset:
+    """The dataset. Raises UserError where there is none of that name, or `about` is missing."""
     return catalogue.load(self.dataset, self.about)
 
   @property
@@ -148,11 +150,10 @@ class DataConfig:
     """
     for section, read in (("pose", "pose3d"), ("pose2d", "pose2d"),
                           ("graph", self.graph and self.graph.source)):
-      there = getattr(self.builder, "POSES", (read,))
-      if getattr(self, section) and read not in there:
-        raise UserError(f"{self.dataset} has {' and '.join(there) or 'no skeletons'}, "
+      if getattr(self, section) and read not in self.source.poses:
+        raise UserError(f"{self.dataset} has {' and '.join(self.source.poses) or 'no skeletons'}, "
                         f"and the config's data.{section} reads {read}")
-    name = self.builder.LAYOUT
+    name = self.source.layout
     return skeletons.layout(name) if name else None
 
 
@@ -202,7 +203,7 @@ def parse_data(section: Mapping, path: str) -> DataConfig:
   section = configuration.to_dict(section)
   for key, cls in (("video", VideoConfig), ("pose", PoseConfig),
                    ("pose2d", Pose2dConfig),
-                   ("graph", GraphConfig), ("about", own.About)):
+                   ("graph", GraphConfig), ("about", own.Facts)):
     if section.get(key) is not None:
       section[key] = configuration.build(cls, section[key], f"{path}.{key}")
   # Dataclasses pass through `build` as they are.

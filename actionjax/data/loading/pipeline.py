@@ -64,13 +64,12 @@ def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
       frames where they are asked for.
   """
   dataset = catalogue.open_dataset(data_dir, config.dataset, config.variant)
-  builder = catalogue.of(dataset)
   if own.is_own(config.dataset) and config.about is not None:
     catalogue.check_same(config.about, dataset)
   if config.video and dataset.info["modality"] == "none":
     raise UserError(f"{config.dataset}{f'/{config.variant}' if config.variant else ''} holds "
                     "skeletons alone, but data.video asks for frames; prepare it with its videos")
-  rows = protocols.split(dataset.index, catalogue.protocol(builder, config.protocol), part,
+  rows = protocols.split(dataset.index, catalogue.of(dataset).protocol(config.protocol), part,
                          validation=config.validation)
   return Clips(dataset, np.asarray(rows))
 
