@@ -1,9 +1,10 @@
 """Datasets that users bring. What is known of them stands in their prepared folder.
 
-Classes, layout and protocols of a published dataset are constants of its module in
-`data/builders`, known without data. Those of a user's own are found in the raw files when it is
-prepared; from then on `KIND:NAME`, such as `folder:mine`, names it wherever a dataset is named.
-Each kind is a module of this package:
+Classes, layout and protocols of a published dataset stand in its module of `data/builders`, known
+without data. Those of a user's own are found in the raw files when it is prepared; from then on
+`KIND:NAME`, such as `folder:mine`, names it wherever a dataset is named. A `Dataset` is made of it
+by `of_survey` while it is prepared, by `of_prepared` afterwards, and by `of_facts` where only a
+config or a checkpoint is at hand. Each kind is a module of this package:
 
   VERSION: str             raised when the records it makes change
   OPTIONS: dict            option -> default; the command's flags of the same names
