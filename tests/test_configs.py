@@ -130,4 +130,4 @@ def test_config_is_built_and_shape_evaluated(name, argument, annotated):
   assert trainings
   for step in trainings:
     parsed = step.module.parse(step.config, step.path)
-    _check(parsed.model, parsed.data, len(parsed.data.builder.CLASS_NAMES))
+    _check(parsed.model, parsed.data, len(parsed.data.source.class_names))

@@ -16,7 +16,7 @@ from actionjax.data.loading.clip_transform import ClipTransform
 from actionjax.data.loading.config import DataConfig, parse_data
 from actionjax.data.preparing import cutting, preparation
 from actionjax.errors import UserError
-from tests import raw_utd
+from tests import raw_own, raw_utd
 
 VIDEO = video.Config(num_frames=8, size=(32, 32), margin=0.1, crop=0.9)
 
@@ -42,6 +42,18 @@ def reopened(dataset, folder, **settings):
   cut = catalogue.open_dataset(str(folder), dataset.info["dataset"], dataset.info["variant"])
   assert str(cut.path) == made["path"]
   return cut
+
+
+def test_a_cut_of_a_users_dataset_has_its_protocols(tmp_path):
+  content = raw_own.annotations(6)
+  ids = [one["frame_dir"] for one in content["annotations"]]
+  content["split"] = {"train": ids[:3], "val": ids[3:4], "test": ids[4:]}
+  raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", content), tmp_path / "data")
+  original = catalogue.open_dataset(str(tmp_path / "data"), "annotations:mine")
+  cut = reopened(original, tmp_path / "cut", frames=2)
+  masks = catalogue.of(cut).protocol("split")(cut.index)
+  assert {part: cut.index.clip_id[mask].tolist() for part, mask in masks.items()} == {
+      "train": ids[:3], "validation": ids[3:4], "test": ids[4:]}
 
 
 def loaded(dataset, record, channels=3, **sections):

@@ -224,7 +224,7 @@ def place(tmp_path_factory):
 
 def test_3d_skeletons_that_are_not_there(place):
   config = DataConfig(dataset="annotations:mine", protocol="xsub", inputs={"graph": GRAPH_3D},
-                      about=catalogue.about("annotations:mine", str(place / "data")))
+                      about=catalogue.facts("annotations:mine", str(place / "data")))
   with pytest.raises(UserError, match="mine has pose2d, and the config's data.graph reads pose3d"):
     batch_spec(config, 2)
 
@@ -243,7 +243,7 @@ def test_a_converted_checkpoint_scores_an_annotation_file(place, tmp_path, quick
   model = actionjax.load(tmp_path / "run")
   network = stgcn.Model(6, "coco_17", variant="stgcn", width=8, stage_sizes=(2, 1),
                         normalise="none")
-  about = catalogue.about("annotations:mine", str(place / "data"))
+  about = catalogue.facts("annotations:mine", str(place / "data"))
   clips = pipeline.open_part(DataConfig(
       dataset="annotations:mine", protocol="xsub", about=about), str(place / "data"), "test")
   for number, found in enumerate(scores["probabilities"]):

@@ -92,7 +92,7 @@ def test_clips_without_a_skeleton_have_nobody(tmp_path):
   assert record["pose3d"].shape == (0, 7, 25, 3) and record["pose_score"].shape == (0, 7, 25)
   config = DataConfig(dataset="folder:mine", protocol="fraction",
                       inputs={"pose": pose3d.Config(num_poses=4, persons=2)},
-                               about=own.about_of(dataset.info))
+                      about=own.Facts.of(dataset.info))
   row = ClipTransform(config).test(record)
   assert row["pose3d"].shape == (1, 2, 4, 25, 3) and not row["pose_score"].any()
 

@@ -167,7 +167,7 @@ class _Draws:
 def test_mirroring_swaps_sides_and_labels(clips):
   config = dataclasses.replace(CONFIG, inputs=CONFIG.inputs | {
       "video": dataclasses.replace(CONFIG.inputs["video"], box="frame", crop=1.0)})
-  layout = skeletons.layout(synthetic_actions.LAYOUT)
+  layout = skeletons.layout(synthetic_actions.DATASET.layout)
   draws = _Draws(0.3)
   plain = ClipTransform(dataclasses.replace(config, flip=0.0))
   mirrored = ClipTransform(dataclasses.replace(config, flip=1.0))

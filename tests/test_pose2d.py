@@ -46,7 +46,7 @@ def prepared(tmp_path_factory):
 def _config(prepared=None, **fields):
   about = None
   if prepared:
-    about = catalogue.about("annotations:mine", prepared)
+    about = catalogue.facts("annotations:mine", prepared)
   read = {name: fields.pop(name, None) for name in ("video", "pose", "pose2d") if name in fields}
   read = {name: value for name, value in ({"pose2d": SMALL} | read).items() if value is not None}
   return DataConfig(**dict(dataset="annotations:mine", protocol="xsub", about=about, threads=1,
@@ -243,7 +243,7 @@ def _joint(**fields):
 
 def _about():
   from actionjax.data import own
-  return own.About(("a", "b"), "coco_17", "colour", ("pose2d",), ("xsub",))
+  return own.Facts(("a", "b"), "coco_17", "colour", ("pose2d",), ("xsub",))
 
 
 def _check_dots(video, points, mirrored):

@@ -148,25 +148,23 @@ def test_another_dataset_of_the_same_classes(runs, tiny_data_dir, tmp_path, monk
   assert same["dataset"] == "synthetic_actions/tiny" and same["clips"] == 12
 
   # The records of a second dataset under another name.
-  actions = catalogue.load("synthetic_actions", None)
-  other = dict(vars(actions))
-  load = catalogue.load
-  monkeypatch.setattr(catalogue, "load", lambda name, about=None: (
-      type("Other", (), other) if name == "other" else load(name, about)))
-  names = actions.CLASS_NAMES
-  cases = (("CLASS_NAMES", (*names[:3], "hop", *names[4:]),
+  actions, load = catalogue.load("synthetic_actions"), catalogue.load
+  names = actions.class_names
+  cases = (("class_names", (*names[:3], "hop", *names[4:]),
             f"class 3 is hop there, and {names[3]} where it was trained"),
-           ("CLASS_NAMES", names[:-1],
+           ("class_names", names[:-1],
             f"class 11 is missing there, and {names[-1]} where it was trained"),
-           ("LAYOUT", "coco_17",
+           ("layout", "coco_17",
             "joint layout is coco_17 there, and kinect_v1_20 where it was trained"))
   for field, value, message in cases:
-    other[field] = value
+    other = dataclasses.replace(
+        actions, **{"name": "other", "mirror_classes": None, field: value})
+    monkeypatch.setattr(catalogue, "load", lambda name, known=None, other=other: (
+        other if name == "other" else load(name, known)))
     with pytest.raises(UserError) as error:
       _evaluate(runs, tiny_data_dir, tmp_path / "other", dataset="other")
     assert str(error.value) == (
         f"config.steps[0].dataset=other does not go with the model: {message}")
-    other[field] = getattr(actions, field)
 
 
 @pytest.mark.parametrize("fields, message", [

@@ -72,7 +72,7 @@ def _check(config: Config, parsed: train.Parsed, known: dict, path: str) -> None
     raise UserError(f"{source} tells {classes} classes apart, but {data.dataset} has "
                     f"{parsed.model.num_classes}")
   network = dict(known.get("network", {}))
-  theirs, ours = network.pop("layout", None) or known.get("layout"), data.builder.LAYOUT
+  theirs, ours = network.pop("layout", None) or known.get("layout"), data.source.layout
   if "pose_score" in parsed.model.inputs and theirs not in (None, ours):
     raise UserError(f"{source} reads skeletons of the layout {theirs}, but {data.dataset} has "
                     f"{ours or 'none'}")

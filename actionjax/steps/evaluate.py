@@ -112,15 +112,15 @@ def data_of(config: Config, description: dict, model, context: Context) -> DataC
     data = dataclasses.replace(data, protocol=config.protocol)
   if config.dataset is None and config.variant is None:
     return data
-  trained, name = data.builder, config.dataset or data.dataset
-  about = catalogue.about(name, context.data_dir) if own.is_own(name) else None
+  trained, name = data.source, config.dataset or data.dataset
+  about = catalogue.facts(name, context.data_dir) if own.is_own(name) else None
   data = dataclasses.replace(data, dataset=name, variant=config.variant, about=about)
   same = [(f"class {label}", *names) for label, names in enumerate(itertools.zip_longest(
-      description["class_names"], data.builder.CLASS_NAMES))]
+      description["class_names"], data.source.class_names))]
   if "pose_score" in model.inputs:
-    same.append(("joint layout", description["layout"], data.builder.LAYOUT))
+    same.append(("joint layout", description["layout"], data.source.layout))
   if "video" in model.inputs:
-    same.append(("frames", trained.MODALITY, data.builder.MODALITY))
+    same.append(("frames", trained.modality, data.source.modality))
   for what, here, there in same:
     if here != there:
       raise UserError(f"{context.path}.dataset={name} does not go with the model: {what} is "

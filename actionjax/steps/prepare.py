@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from actionjax import distributed
-from actionjax.data import catalogue
 from actionjax.data.loading.config import parse_data
 from actionjax.data.preparing import preparation
 from actionjax.steps.context import Context
@@ -27,9 +26,9 @@ class Config:
 
 
 def parse(config: Config, path: str):
-  """The data section's dataset; raises UserError where there is no such one."""
+  """The data section; raises UserError where there is no such dataset or variant."""
   data = parse_data(config.data, f"{path}.data")
-  catalogue.load(data.dataset)
+  data.source.variant(data.variant)
   return data
 
 

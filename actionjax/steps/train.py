@@ -101,7 +101,6 @@ def parse(config: Config, path: str) -> Parsed:
   """Builds every section; raises UserError at the first key or value that nothing takes."""
   build = configuration.build
   data = parse_data(config.data, f"{path}.data")
-  builder = data.builder
   validation = views = None
   if config.validate is not None:
     validation = build(ValidationConfig, config.validate, f"{path}.validate")
@@ -115,8 +114,8 @@ def parse(config: Config, path: str) -> Parsed:
   optimiser = build(optim.OptimConfig, config.optim, f"{path}.optim")
   if optimiser.plateau_factor is not None and validation is None:
     raise UserError(f"{path}.optim.plateau_factor needs {path}.validate")
-  model = models.create(config.model, num_classes=len(builder.CLASS_NAMES),
-                        layout=builder.LAYOUT, path=f"{path}.model")
+  model = models.create(config.model, num_classes=len(data.source.class_names),
+                        layout=data.source.layout, path=f"{path}.model")
   corruption.check(config.drop_joints, f"{path}.drop_joints", model.inputs,
                    motion=data.motion)
   lacking = set(model.inputs) - set(data.arrays)
@@ -135,9 +134,9 @@ def parse(config: Config, path: str) -> Parsed:
 
 def describe(config: Config, parsed: Parsed) -> dict:
   """What a checkpoint says about itself, as JSON."""
-  builder = parsed.data.builder
+  source = parsed.data.source
   return {"format": 1, "model": configuration.to_dict(config.model),
-          "class_names": list(builder.CLASS_NAMES), "layout": builder.LAYOUT,
+          "class_names": list(source.class_names), "layout": source.layout,
           "data": parsed.data.section(), "views": dataclasses.asdict(parsed.views)}
 
 

@@ -13,7 +13,6 @@ FPS = 30.0
 MAX_FRAMES = 10_000  # longer than any clip: none is thinned
 # Video, its header and the skeletons are counted by clocks of their own: frames that may differ.
 CLOCKS = 2
-VARIANTS = encoding.VARIANTS
 # Of the colour image that the skeletons' 2D joints are in.
 WIDTH, HEIGHT = 1920, 1080
 # The first 17 setups are NTU RGB+D, with the first 60 actions; the others have the rest.

@@ -35,25 +35,16 @@ import numpy as np
 
 from actionjax.data.clips import encoding, image_frames
 from actionjax.data.clips.boxes import FARTHEST_PIXEL
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives, matlab, plain_pickle
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
-VERSION = "1.1.0"
 CLASS_NAMES = ("brush_hair", "catch", "clap", "climb_stairs", "golf", "jump", "kick_ball", "pick",
                "pour", "pullup", "push", "run", "shoot_ball", "shoot_bow", "shoot_gun", "sit",
                "stand", "swing_baseball", "throw", "walk", "wave")
-LAYOUT = "jhmdb_15"
-POSES = ("pose2d",)
-MODALITY = "colour"
 FPS = 30.0
-VARIANTS = {
-    **{name: options | {"pickled": False} for name, options in encoding.VARIANTS.items()},
-    "pickled": {"crop": False, "video": False, "pickled": True},
-}
-NEEDS_RAW = True
-
 CLIPS = 928
 WIDTH, HEIGHT, JOINTS, SPLITS = 320, 240, 15, 3
 MAX_FRAMES = 1000  # no clip has more than 40
@@ -102,9 +93,6 @@ def _official(split: int):
   def protocol(index):
     return {part: index.setup & _bit(split, part == "test") > 0 for part in ("train", "test")}
   return protocol
-
-
-PROTOCOLS = {f"split_{split}": _official(split) for split in range(1, SPLITS + 1)}
 
 
 def find(raw_dir: str, *, video: bool, crop: bool, pickled: bool) -> archives.Found:
@@ -275,3 +263,19 @@ def encode(raw: RawClip, *, video: bool, crop: bool, pickled: bool) -> dict:
   return {"clip_id": raw.clip_id, "label": raw.label, "setup": raw.setup, "fps": FPS,
           } | encoding.fields(_pose(raw), read if video else None, crop=crop, video=video,
                                    names=names)
+
+
+DATASET = Dataset(
+    name="jhmdb",
+    version="1.1.0",
+    class_names=CLASS_NAMES,
+    layout="jhmdb_15",
+    modality="colour",
+    poses=("pose2d",),
+    fps=FPS,
+    variants={
+        **{name: options | {"pickled": False} for name, options in encoding.VARIANTS.items()},
+        "pickled": {"crop": False, "video": False, "pickled": True}},
+    protocols={f"split_{split}": _official(split) for split in range(1, SPLITS + 1)},
+    find=find,
+    encode=encode)

@@ -1,8 +1,8 @@
 """Which clips train and which test: pure functions of a dataset's index.
 
 A protocol is a callable `Index -> {"train": bool[N], "test": bool[N]}`, with "validation"
-beside them where a dataset holds clips out itself. A builder lists its own by name
-(`PROTOCOLS`); `split` turns one into clip numbers. Nothing here depends on the order of
+beside them where a dataset holds clips out itself. A dataset lists its own by name
+(`protocols`); `split` turns one into clip numbers. Nothing here depends on the order of
 the records or on global random state.
 """
 import hashlib

@@ -8,6 +8,7 @@ import numpy as np
 
 from actionjax import configuration, skeletons
 from actionjax.data import catalogue, own
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.loading import inputs
 from actionjax.errors import UserError
 
@@ -21,17 +22,18 @@ class DataConfig:
   """A dataset, a protocol, and what of its clips a model reads.
 
   Attributes:
-    dataset, variant: a module of `data/builders` and one of its VARIANTS (None: its first).
-    protocol: one of its PROTOCOLS.
+    dataset, variant: a module of `data/builders`, or a user's own as `KIND:NAME`, and one of its
+      variants (None: its first).
+    protocol: one of its protocols.
     validation: what of the training side is held out as "validation": a fraction of each class,
       or subjects.
     time_jitter: training cuts a random interval of at least 1 - j of the clip, from video and
       pose alike.
     flip: probability of a left/right mirror in training. Datasets whose classes swap under it
-      say so (MIRROR_CLASSES), and the label follows.
+      say so (`mirror_classes`), and the label follows.
     threads: of the loader in each process. workers: loader processes (0: none).
     about: what is known of a user's own dataset. Recipes and checkpoints fill it in; elsewhere
-      `catalogue.about(dataset, data_dir)` finds it.
+      `catalogue.facts(dataset, data_dir)` finds it.
     inputs: name of a section -> its config, one for each input that a model reads; see
       `loading.inputs`. In a config they stand beside the other keys: `data.video`, `data.pose`.
   """
@@ -43,7 +45,7 @@ class DataConfig:
   flip: float = 0.0
   threads: int = 4
   workers: int = 0
-  about: own.About | None = None
+  about: own.Facts | None = None
   # In quotes: in here the name is already the field's.
   inputs: "Mapping[str, inputs.Input]" = dataclasses.field(default_factory=dict)
 
@@ -63,11 +65,11 @@ class DataConfig:
   @property
   def mirror_classes(self) -> tuple[int, ...] | None:
     """Label of each class seen in a mirror; None where every one stays itself."""
-    return getattr(self.builder, "MIRROR_CLASSES", None)
+    return self.source.mirror_classes
 
   @property
-  def builder(self):
-    """The dataset's builder module, or what stands in for it; see `data/builders`."""
+  def source(self) -> Dataset:
+    """The dataset. Raises UserError where there is none of that name, or `about` is missing."""
     return catalogue.load(self.dataset, self.about)
 
   @property
@@ -77,13 +79,13 @@ class DataConfig:
     Raises:
       UserError: poses are wanted that it does not have.
     """
-    poses = getattr(self.builder, "POSES", ("pose3d", "pose2d"))
+    poses = self.source.poses
     for name, config in self.inputs.items():
       for field in config.reads:
         if field in ("pose3d", "pose2d") and field not in poses:
           raise UserError(f"{self.dataset} has {' and '.join(poses) or 'no skeletons'}, "
                           f"and the config's data.{name} reads {field}")
-    name = self.builder.LAYOUT
+    name = self.source.layout
     return skeletons.layout(name) if name else None
 
   @property
@@ -149,5 +151,5 @@ def parse_data(section: Mapping, path: str) -> DataConfig:
       configuration.check_keys({name: None}, {*fields, *inputs.known()}, path)
     read[name] = inputs.parse(name, value, f"{path}.{name}")
   if own_keys.get("about") is not None:
-    own_keys["about"] = configuration.build(own.About, own_keys["about"], f"{path}.about")
+    own_keys["about"] = configuration.build(own.Facts, own_keys["about"], f"{path}.about")
   return configuration.build(DataConfig, own_keys, path, inputs=read)

@@ -54,7 +54,6 @@ def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
       frames where they are asked for.
   """
   dataset = catalogue.open_dataset(data_dir, config.dataset, config.variant)
-  builder = catalogue.of(dataset)
   if own.is_own(config.dataset) and config.about is not None:
     catalogue.check_same(config.about, dataset)
   reader = next((name for name, read in config.inputs.items() if "frames" in read.reads), None)
@@ -62,7 +61,7 @@ def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
     raise UserError(f"{config.dataset}{f'/{config.variant}' if config.variant else ''} holds "
                     f"skeletons alone, but data.{reader} asks for frames; prepare it with its "
                     "videos")
-  rows = protocols.split(dataset.index, catalogue.protocol(builder, config.protocol), part,
+  rows = protocols.split(dataset.index, catalogue.of(dataset).protocol(config.protocol), part,
                          validation=config.validation)
   return Clips(dataset, np.asarray(rows))
 
