@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from actionjax import renamed
+from actionjax import annotations, renamed
 from actionjax.errors import UserError
 
 # Networks are built from plain dicts too, where this library is not installed.
@@ -170,10 +170,20 @@ def build(target: Callable, section: Mapping, path: str, **extra):
                                            inspect.Parameter.KEYWORD_ONLY)]
   if missing:
     raise UserError(f"{path} lacks {', '.join(sorted(missing))}")
+  check_types(target, values, path)
   try:
     return target(**values, **extra)
   except (TypeError, ValueError) as error:
     raise UserError(f"{path}: {error}") from error
+
+
+def check_types(target: Callable, values: Mapping, path: str) -> None:
+  """Raises UserError where a value is not what the annotation of `target` says."""
+  hints = annotations.of(target)
+  for name, value in values.items():
+    wanted = annotations.mismatch(hints[name], value) if name in hints else None
+    if wanted:
+      raise UserError(f"{path}.{name} must be {wanted}, got {value!r}")
 
 
 def merge(base: Mapping, override: Mapping) -> dict:

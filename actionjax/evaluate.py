@@ -19,7 +19,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of prepared datasets.")
 _DATASET = flags.DEFINE_string("dataset", None, "Another dataset than the run's.")
 _VARIANT = flags.DEFINE_string("variant", None, "Another variant than the run's.")
 _PROTOCOL = flags.DEFINE_string("protocol", None, "Another protocol than the run's.")
-_PART = flags.DEFINE_string("part", "test", "Part of the protocol to score.")
+_SPLIT = flags.DEFINE_string("split", "test", "Split of the protocol to score.")
 _VIEWS = flags.DEFINE_integer("views", 1, "Views of a clip along time.", lower_bound=1)
 _CROPS = flags.DEFINE_string("crops", "center", "Spatial windows of a view: center or three.")
 _FLIPS = flags.DEFINE_bool("flips", False, "Each view in the mirror too.")
@@ -37,7 +37,7 @@ def main() -> None:
   run = pathlib.Path(_RUN.value).resolve()
   console.say(f"evaluating {checkpoint.find_model(run)}")  # a run may have several
   metrics = recipe.run(dict(name="evaluate", data_dir=_DATA_DIR.value, steps=(dict(
-      kind="evaluate", name=_PART.value, part=_PART.value, model_from=str(run),
+      kind="evaluate", name=_SPLIT.value, split=_SPLIT.value, model_from=str(run),
       dataset=_DATASET.value, variant=_VARIANT.value, protocol=_PROTOCOL.value,
       views=dict(temporal=_VIEWS.value, crops=_CROPS.value, flips=_FLIPS.value),
       batch_size=_BATCH_SIZE.value, drop_joints=_DROP_JOINTS.value,

@@ -10,6 +10,9 @@ CONFIG = configuration.define_flag()
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; the same folder goes on with it. Default: runs/NAME "
     "with the config's name.")
+PLAN = flags.DEFINE_bool(
+    "plan", False, "Check the config, print what it is going to do with all defaults filled in, "
+    "and end. Datasets that are not prepared are named at the end.")
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes (a TPU pod, SLURM, Open MPI).")
 
@@ -18,10 +21,15 @@ def main() -> None:
   """Runs the recipe of `--config` and prints what it measured."""
   cli.quiet_libraries()
   # JAX is imported late, so that a wrong flag is answered at once.
-  from actionjax import distributed, recipe
+  from actionjax import distributed, planning, recipe
   distributed.initialise(DISTRIBUTED.value)
   config = configuration.given(CONFIG)
-  recipe.plan(config)
+  if PLAN.value:
+    from actionjax.report import plan
+    from actionjax.training import sharding
+    for line in plan.lines(planning.plan(config, mesh=sharding.make_mesh(), lenient=True)):
+      print(line, flush=True)
+    return
   workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
   metrics = recipe.run(config, workdir)
   if distributed.is_first():

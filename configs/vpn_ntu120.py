@@ -46,15 +46,15 @@ def get_config(arg: str = "") -> ConfigDict:
                 attention_loss="released")
   # The thesis' Adam 0.01 does not suit a whole I3D; its released code trains at 0.001.
   optim = dict(name="adam", learning_rate=1e-3, schedule="steps", drops=(1 / 3, 2 / 3))
-  validate = dict(part="validation", views=dict(temporal=1))
+  validate = dict(split="validation", views=dict(temporal=1))
   config.steps = (
       ConfigDict(dict(
-          kind="train", name="backbone", part="fit", epochs=30.0, select="best",
+          kind="train", name="backbone", split="fit", epochs=30.0, select="best",
           model=dict(common, pose=dict(name="none")), loss=dict(name="cross_entropy"),
           optim=optim, validate=validate,
           init_from=(dict(source=args.init, include=("backbone/",)),) if args.init else ())),
       ConfigDict(dict(
-          kind="train", name="joint", part="fit", epochs=10.0, select="best", model=model,
+          kind="train", name="joint", split="fit", epochs=10.0, select="best", model=model,
           loss=loss, optim=optim, validate=validate,
           init_from=(dict(source="backbone", include=("backbone/",)),))),
       # All 64-frame stacks of a clip, the maximum of their probabilities.

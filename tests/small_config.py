@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
   joint.model.update(embedding_features=8, attention_width=(8, 8))
   joint.model.pose = ConfigDict(dict(name="gcn", features=8, conv_features=(8,)))
   if args.validate:
-    backbone.part, backbone.select = "fit", "best"
-    backbone.validate = ConfigDict(dict(part="validation", every_epochs=0.5))
+    backbone.split, backbone.select = "fit", "best"
+    backbone.validate = ConfigDict(dict(split="validation", every_epochs=0.5))
   config.steps = (prepare, backbone, test) if args.cut else (prepare, backbone, joint, test)
   return config

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import actionjax
-from actionjax import recipe, skeletons
+from actionjax import planning, recipe, skeletons
 from actionjax.data import catalogue
 from actionjax.data.loading import pose2d
 from actionjax.errors import UserError
@@ -161,4 +161,4 @@ def test_networks_that_do_not_fit_are_named(place, tmp_path):
 
 def test_maps_and_skeletons_have_to_agree_before_anything_runs(place):
   with pytest.raises(UserError, match=r"model.maps.size is \(12, 12\), but data.pose2d.size"):
-    recipe.plan(_config(place, maps=dict(size=(12, 12), test_size=(20, 20))))
+    planning.plan(_config(place, maps=dict(size=(12, 12), test_size=(20, 20))))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from actionjax import configuration, recipe
+from actionjax import configuration, planning
 from actionjax.benchmarks import scalability, slowonly, training
 from actionjax.models import posec3d
 from actionjax.models.resnet3d import Backbone
@@ -29,7 +29,7 @@ def test_timings_of_every_training_step(tiny_data_dir):
 @pytest.mark.slow
 def test_summary_counts_parameters_and_shapes():
   config = configuration.load("configs/quickstart.py:tiny")
-  step = recipe.plan(config)[2]
+  step = planning.plan(config).steps[2]
   parsed = step.module.parse(step.config, step.path)
   text = summary.table(parsed.model, parsed.data)
   batch = {"video": jnp.zeros((1, 8, 32, 32, 1), jnp.uint8), "pose3d": jnp.zeros((1, 1, 8, 20, 3)),

@@ -155,7 +155,7 @@ def test_skeletons_only(depth, tmp_path):
   np.testing.assert_allclose(cut[0]["pose2d"], depth[0]["pose2d"], atol=cutting.POSE2D_GRID)
   config = DataConfig(dataset="utd_mhad", protocol="cross_subject", inputs={"video": VIDEO})
   with pytest.raises(UserError, match="holds skeletons alone"):
-    pipeline.open_part(config, str(tmp_path), "train")
+    pipeline.open_split(config, str(tmp_path), "train")
 
 
 def test_the_info_says_that_it_is_a_cut_and_preparing_makes_it_whole(depth, tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from actionjax import recipe
+from actionjax import planning
 from actionjax.errors import UserError
 from actionjax.evaluators import scores as files
 from actionjax.evaluators.scores import Scores
@@ -123,9 +123,9 @@ def test_missing_evaluations_and_streams(context):
 def test_a_recipe_names_its_evaluations_before_any_work():
   steps = (dict(kind="fuse", sources=(dict(scores="joint"), dict(scores="limb"))),)
   with pytest.raises(UserError, match=r"config.steps\[0\]: there is no earlier step 'joint'"):
-    recipe.plan(dict(name="x", steps=steps))
+    planning.plan(dict(name="x", steps=steps))
   before = tuple(dict(kind="evaluate", name=name) for name in ("joint", "limb"))
-  assert recipe.plan(dict(name="x", steps=before + steps))[2].name == "fusion"
+  assert planning.plan(dict(name="x", steps=before + steps)).steps[2].name == "fusion"
 
 
 def test_files_that_hold_no_scores(tmp_path):

@@ -244,7 +244,7 @@ def test_a_converted_checkpoint_scores_an_annotation_file(place, tmp_path, quick
   network = stgcn.Model(6, "coco_17", variant="stgcn", width=8, stage_sizes=(2, 1),
                         normalise="none")
   about = catalogue.facts("annotations:mine", str(place / "data"))
-  clips = pipeline.open_part(DataConfig(
+  clips = pipeline.open_split(DataConfig(
       dataset="annotations:mine", protocol="xsub", about=about), str(place / "data"), "test")
   for number, found in enumerate(scores["probabilities"]):
     record = clips[number][1]

@@ -28,7 +28,7 @@ CONFIG = DataConfig(
 
 @pytest.fixture(scope="module")
 def clips(tiny_data_dir):
-  return pipeline.open_part(CONFIG, tiny_data_dir, "train")
+  return pipeline.open_split(CONFIG, tiny_data_dir, "train")
 
 
 def _train(clips, count, config=CONFIG, **kwargs):
@@ -236,16 +236,16 @@ def test_unreadable_clips_count_for_nothing_and_harm_no_other(clips, frames):
 
 
 def test_parts(tiny_data_dir, clips):
-  parts = {part: set(pipeline.open_part(CONFIG, tiny_data_dir, part).rows)
+  parts = {part: set(pipeline.open_split(CONFIG, tiny_data_dir, part).rows)
            for part in ("train", "fit", "validation", "test")}
   assert parts["fit"] | parts["validation"] == parts["train"]
   assert not parts["fit"] & parts["validation"] and not parts["train"] & parts["test"]
   assert parts["train"] | parts["test"] == set(range(48))
   with pytest.raises(UserError, match="protocol .cross_planet.*known: cross_sub"):
-    pipeline.open_part(dataclasses.replace(CONFIG, protocol="cross_planet"), tiny_data_dir,
+    pipeline.open_split(dataclasses.replace(CONFIG, protocol="cross_planet"), tiny_data_dir,
                        "train")
   with pytest.raises(UserError, match="not prepared in .*run: python -m actionjax.prepare"):
-    pipeline.open_part(CONFIG, "/nowhere", "train")
+    pipeline.open_split(CONFIG, "/nowhere", "train")
 
 
 def _alive(pid):
@@ -279,7 +279,7 @@ def test_worker_processes_die_with_a_killed_parent(tmp_path, tiny_data_dir):
         config = DataConfig(
             dataset="synthetic_actions", variant="tiny", protocol="cross_subject", workers=2,
             inputs={"pose": pose3d.Config(num_poses=5)})
-        clips = pipeline.open_part(config, {tiny_data_dir!r}, "train")
+        clips = pipeline.open_split(config, {tiny_data_dir!r}, "train")
         batches = pipeline.train_batches(clips, config, batch_size=4, seed=0)
         for _ in range(4):
           next(batches)

@@ -327,7 +327,7 @@ def _same(batches, others):
 
 def test_batches_depend_on_seed_and_step_alone(prepared):
   config = _config(prepared, flip=0.5, time_jitter=0.3)
-  clips = pipeline.open_part(config, prepared, "train")
+  clips = pipeline.open_split(config, prepared, "train")
 
   def train(count, config=config, **kwargs):
     kwargs = dict(batch_size=4, seed=3) | kwargs
@@ -351,7 +351,7 @@ def test_batches_depend_on_seed_and_step_alone(prepared):
 
 def test_ten_clips_and_their_mirror_images_are_twenty_views(prepared):
   config = _config(prepared)
-  clips = pipeline.open_part(config, prepared, "test")
+  clips = pipeline.open_split(config, prepared, "test")
   views = classification.ViewConfig(temporal=10, flips=True)
   batch, = pipeline.test_batches(clips, config, batch_size=5, views=10, flips=True)
   assert views.count == 20 and batch["pose2d"].shape == (5, 20, 2, 6, 17, 2)

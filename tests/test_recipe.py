@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import actionjax
-from actionjax import configuration, recipe
+from actionjax import configuration, planning, recipe, workdirs
 from actionjax.data import catalogue
 from actionjax.data.clips.dataset import ClipDataset
 from actionjax.data.loading import pose3d
@@ -103,8 +103,9 @@ def test_a_finished_run_does_nothing_more(finished, capsys):
 @pytest.mark.parametrize("change, key", [
     (lambda c: c.update(seed=5), "config.seed"),
     (lambda c: c.steps[1].optim.update(learning_rate=0.5), "config.steps[1].optim.learning_rate"),
-    (lambda c: c.data.video.update(size=(16, 24)), "config.data.video.size[1]"),
-    (lambda c: c.update(steps=c.steps[:2]), "config.steps"),
+    (lambda c: c.data.video.update(size=(16, 24)), "config.steps[0].data.video.size[1], "
+     "config.steps[1].data.video.size[1]"),
+    (lambda c: c.update(steps=c.steps[:2]), "config.steps[2]"),
 ])
 def test_another_config_is_refused(finished, change, key):
   config, workdir, found = finished
@@ -112,14 +113,14 @@ def test_another_config_is_refused(finished, change, key):
   change(other)
   with pytest.raises(UserError) as error:
     recipe.run(other, workdir)
-  assert str(error.value) == (f"{workdir} holds a run of another config (it differs in {key}); "
-                              "give another --workdir, or delete this one")
+  assert str(error.value) == (f"{workdir} holds a run of another config: what has run or begun "
+                              f"there differs in {key}; give another --workdir, or delete this one")
   assert recipe.run(config, workdir) == found
 
 
 def test_a_second_process_is_refused(finished):
   config, workdir, _ = finished
-  with recipe._Lock(workdir):
+  with workdirs.Lock(workdir):
     with pytest.raises(UserError, match=f"another process is running in {workdir}"):
       recipe.run(config, workdir)
   recipe.run(config, workdir)
@@ -229,8 +230,9 @@ def test_unreadable_clips_are_counted_and_left_out(finished, tmp_path, monkeypat
     (lambda c: c.data.update(dataset="ntu"), "'ntu'"),
     (lambda c: c.steps[1].update(kind="trian"), "config.steps[1].kind: there is no"),
     (lambda c: delattr(c.steps[1], "kind"), "config.steps[1] lacks kind"),
-    (lambda c: c.steps[1].update(epochs=2.0), "config.steps[1] needs one of epochs and num_steps"),
-    (lambda c: c.steps[1].update(select="first"), "is neither last nor best"),
+    (lambda c: c.steps[1].update(epochs=2.0), "config.steps[1]: needs one of epochs and num_steps"),
+    (lambda c: c.steps[1].update(select="first"),
+     "config.steps[1].select must be one of last, best, got 'first'"),
     (lambda c: delattr(c.steps[1], "validate"), "select=best needs config.steps[1].validate"),
     (lambda c: c.steps[2].update(name="backbone"), "already a step named 'backbone'"),
     (lambda c: c.steps[2].views.update(crops="five"), "crops 'five' is none of center, three"),
@@ -241,7 +243,7 @@ def test_planning_refuses_what_nothing_takes(change, message):
   config = _config(None)
   change(config)
   with pytest.raises(UserError) as error:
-    recipe.plan(config)
+    planning.plan(config)
   assert message in str(error.value)
 
 
@@ -250,7 +252,7 @@ def test_a_model_needs_what_the_data_yields():
   del config.data["pose"]
   with pytest.raises(UserError, match="the model reads pose3d, pose_score, which "
                                       r"config.steps\[2\].data does not yield"):
-    recipe.plan(config)
+    planning.plan(config)
 
 
 def test_steps_draw_their_own_numbers():
@@ -260,9 +262,9 @@ def test_steps_draw_their_own_numbers():
 
 def test_json_is_there_whole_or_not_at_all(tmp_path):
   path = tmp_path / "x.json"
-  recipe.write_json(path, {"a": 1})
+  workdirs.write_json(path, {"a": 1})
   with pytest.raises(TypeError):
-    recipe.write_json(path, {"a": object()})
+    workdirs.write_json(path, {"a": object()})
   assert json.loads(path.read_text()) == {"a": 1}
 
 

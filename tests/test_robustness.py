@@ -82,7 +82,7 @@ def test_scores_are_those_of_skeletons_without_the_joints(finished, runs, tiny_d
   _, workdir, _ = finished
   variables, description = checkpoint.load_model(checkpoint.find_model(runs["cnn"]))
   data = parse_data(description["data"], "data")
-  clips = pipeline.open_part(data, tiny_data_dir, "test")
+  clips = pipeline.open_split(data, tiny_data_dir, "test")
   weights, bias = (np.asarray(variables["params"]["Dense_0"][key]) for key in ("kernel", "bias"))
   for probability in (0.0, 1 / 4, 1.0):
     found = _scores(workdir, paper.step_name("cnn", probability))
@@ -183,7 +183,7 @@ def test_training_drops_joints_by_seed_and_step(runs, tiny_data_dir):
                         batch_size=4, num_steps=1, drop_joints=1.0)
   parsed = train.parse(config, "config")
   augment = jax.jit(train._augment(config, parsed))
-  clips = pipeline.open_part(parsed.data, tiny_data_dir, "train")
+  clips = pipeline.open_split(parsed.data, tiny_data_dir, "train")
   batch = next(pipeline.train_batches(clips, parsed.data, batch_size=4, seed=0))
   first, again, other = (augment(batch, jax.random.key(seed)) for seed in (0, 0, 1))
   present = batch["pose_score"][:, 0] > 0

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from actionjax import configuration, skeletons
 from actionjax.errors import UserError
+from actionjax.models import checked
 from actionjax.models.heads import ClassificationHead
 from actionjax.ops import affine, heatmaps
 
@@ -139,7 +140,7 @@ def make_maps(fields: Mapping[str, Any]) -> Maps:
   return configuration.build(Maps, dict(fields), "model.maps")
 
 
-class Model(nn.Module):
+class Model(checked.Module):
   """Heat maps, a backbone, and a classifier on the mean.
 
   Attributes:
@@ -155,12 +156,18 @@ class Model(nn.Module):
   backbone: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(SLOWONLY))
   maps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   dropout: float = 0.5
-  dtype: str = "float32"
+  dtype: checked.Dtype = "float32"
 
   @property
   def inputs(self) -> tuple[str, ...]:
     """Names of the arrays that the model reads from a batch."""
     return make_maps(self.maps).source, "pose_score"
+
+  @property
+  def parts(self) -> dict[str, type]:
+    """Fields that are sections -> what each configures."""
+    return {"maps": Maps, "backbone": configuration.plugin(
+        "actionjax.models", self.backbone["name"], "Backbone", "model.backbone")}
 
   def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
     """See `Maps.check_pixels`."""

@@ -295,7 +295,6 @@ class ResNet3D(nn.Module):
   project: bool = False
   zero_init: bool = False
   bn_momentum: float = 0.9
-  bn_epsilon: float = 1e-5
   dtype: Any = jnp.float32
   channels: Mapping[str, Sequence[int]] | None = None
 
@@ -349,7 +348,7 @@ class ResNet3D(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
     block, sizes, kernels = self.plan()
-    norm = layers.batch_norm(self.bn_momentum, self.bn_epsilon)
+    norm = layers.batch_norm(self.bn_momentum)
     kept = None if self.channels is None else self._kept()
     streams = None if kept is None else inputs_and_streams(kept)[1]
 

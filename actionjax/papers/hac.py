@@ -126,7 +126,7 @@ def config(settings: Settings) -> ConfigDict:
   for scope in settings.scopes:
     steps += [_pruning(settings, scope),
               dict(kind="compact", name=f"{scope}_compact", model_from=scope),
-              dict(kind="evaluate", name=f"{scope}_compact_test", part="test",
+              dict(kind="evaluate", name=f"{scope}_compact_test", split="test",
                    views=dict(temporal=settings.test_views))]
   steps.append(_table(settings))
   built.steps = tuple(ConfigDict(step) for step in steps)
@@ -154,10 +154,10 @@ def _training(settings: Settings, name: str, levels, init_from, *, cropped: bool
           dict(name="cross_entropy"))
   video = dict(settings.video) if cropped else dict(settings.video, box="frame")
   # The plateau rule needs the loss of every epoch; a fixed schedule needs none.
-  watch = ({"validate": dict(part=_validation_part(settings)), "monitor": "loss"}
+  watch = ({"validate": dict(split=_validation_split(settings)), "monitor": "loss"}
            if settings.optim.get("plateau_factor") else {})
   return dict(
-      kind="train", name=name, part="fit", epochs=settings.epochs, ema=settings.ema,
+      kind="train", name=name, split="fit", epochs=settings.epochs, ema=settings.ema,
       optim=dict(settings.optim), loss=loss, init_from=tuple(init_from),
       data=dict(settings.data, dataset=settings.dataset, protocol=settings.protocol,
                 variant=None if cropped else settings.uncropped,
@@ -166,15 +166,15 @@ def _training(settings: Settings, name: str, levels, init_from, *, cropped: bool
                  dtype=settings.dtype), **watch)
 
 
-def _validation_part(settings: Settings) -> str:
+def _validation_split(settings: Settings) -> str:
   return "test" if settings.leak else "validation"
 
 
 def _evaluations(settings: Settings, name: str) -> list[dict]:
   views = dict(temporal=settings.test_views)
-  return [dict(kind="evaluate", name=f"{name}_validation", part=_validation_part(settings),
+  return [dict(kind="evaluate", name=f"{name}_validation", split=_validation_split(settings),
                views=views),
-          dict(kind="evaluate", name=f"{name}_test", part="test", views=views)]
+          dict(kind="evaluate", name=f"{name}_test", split="test", views=views)]
 
 
 def _pruning(settings: Settings, scope: str) -> dict:

@@ -1,13 +1,15 @@
 """The step that takes a network as it is: a converted checkpoint becomes a model to evaluate."""
 import dataclasses
 import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from actionjax import configuration
+from actionjax import configuration, models
 from actionjax.errors import UserError
 from actionjax.steps import train
 from actionjax.steps.context import Context
+from actionjax.steps.outline import Earlier, Model, Outline, trace
 from actionjax.training import checkpoint, initialise, sharding
 
 
@@ -33,6 +35,38 @@ def parse(config: Config, path: str) -> train.Parsed:
   return train.parse(_as_training(config), path)
 
 
+def reads(config: Config) -> tuple[str, ...]:
+  """No earlier step: what is taken lies in a folder, or is the model of any step."""
+  del config
+  return ()
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks what the source says of itself, and the network on shapes alone. Raises UserError."""
+  if config.source in earlier.outlines or not pathlib.Path(config.source).is_dir():
+    earlier.model(config.source, f"{path}.source")
+    config, parsed = config, parse(config, path)
+  else:
+    known = checkpoint.load_description(checkpoint.find_model(config.source))
+    config, parsed = _with_source(config, known, path)
+  variables, streams = trace(parsed.model, parsed.data, path)
+  source = parsed.data.source
+  return Outline(model=Model(parsed.model, parsed.data, source.class_names, source.layout,
+                             variables, streams),
+                 section={"model": models.filled(config.model, parsed.model),
+                          "data": parsed.data.section()})
+
+
+def _with_source(config: Config, known: dict, path: str) -> tuple[Config, train.Parsed]:
+  """The config with the fields that a source knows of its network, checked against it."""
+  network = {key: value for key, value in known.get("network", {}).items() if key != "layout"}
+  if network.get("name") == config.model["name"]:
+    config = dataclasses.replace(config, model=network | configuration.to_dict(config.model))
+  parsed = parse(config, path)
+  _check(config, parsed, known, path)
+  return config, parsed
+
+
 def _as_training(config: Config) -> train.Config:
   return train.Config(name=config.name, model=config.model, data=config.data, batch_size=1,
                       num_steps=1)
@@ -49,11 +83,7 @@ def run(config: Config, context: Context) -> dict:
   """
   loaded, known = checkpoint.load_model(context.model_of(config.source),
                                         sharding.replicated(context.mesh))
-  network = {key: value for key, value in known.get("network", {}).items() if key != "layout"}
-  if network.get("name") == config.model["name"]:
-    config = dataclasses.replace(config, model=network | configuration.to_dict(config.model))
-  parsed = parse(config, context.path)
-  _check(config, parsed, known, context.path)
+  config, parsed = _with_source(config, known, context.path)
   variables, report = initialise.load_into(
       initialise.fresh_variables(parsed.model, train.test_spec(parsed), context.seed,
                                  context.mesh), loaded,

@@ -4,6 +4,7 @@ import dataclasses
 from actionjax import console
 from actionjax.pruning import compact
 from actionjax.steps.context import Context
+from actionjax.steps.outline import Earlier, Outline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +23,18 @@ def parse(config: Config, path: str) -> Config:
   """Nothing to build: the config as it is."""
   del path
   return config
+
+
+def reads(config: Config) -> tuple[str, ...]:
+  """The earlier step that the config names; it may be a folder instead."""
+  del config
+  return ()
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks that there is a model; how much is left of it is seen later. Raises UserError."""
+  model = earlier.model(config.model_from, f"{path}.model_from")
+  return Outline(model=dataclasses.replace(model, variables=None))
 
 
 def run(config: Config, context: Context) -> dict:

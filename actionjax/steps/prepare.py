@@ -7,6 +7,7 @@ from actionjax import distributed
 from actionjax.data.loading.config import parse_data
 from actionjax.data.preparing import preparation
 from actionjax.steps.context import Context
+from actionjax.steps.outline import Earlier, Outline, placed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,24 @@ def parse(config: Config, path: str):
   data = parse_data(config.data, f"{path}.data")
   data.source.variant(data.variant)
   return data
+
+
+def reads(config: Config) -> tuple[str, ...]:
+  """No earlier step."""
+  del config
+  return ()
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks the variant. Raises UserError."""
+  del earlier
+  data = parse(config, path)
+  with placed(path):
+    variant = data.source.variant(data.variant)
+  # Without raw files only a generated dataset can be made; another one may be there already.
+  can = config.raw_dir is not None or not data.source.needs_raw
+  return Outline(prepares=(data.dataset, variant) if can else None,
+                 section={"data": data.section()}, facts={"dataset": f"{data.dataset}/{variant}"})
 
 
 def run(config: Config, context: Context) -> dict:

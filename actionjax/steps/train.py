@@ -1,11 +1,13 @@
 """The step that trains a model by gradient."""
 import dataclasses
 import functools
+import pathlib
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from actionjax import configuration, console, distributed, models
 from actionjax.data.loading import pipeline
@@ -16,6 +18,7 @@ from actionjax.ops import compilation, corruption
 from actionjax.pruning import masks as pruning_masks
 from actionjax.steps import group, prune
 from actionjax.steps.context import Context
+from actionjax.steps.outline import Earlier, Model, Outline, placed, trace
 from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding
 from actionjax.training import state as states
 from actionjax.training.train_step import make_train_step
@@ -26,13 +29,17 @@ class ValidationConfig:
   """How a training looks at held-out clips.
 
   Attributes:
-    part: of the protocol, "validation" or (leaking, as some papers do) "test".
+    split: of the protocol, "validation" or (leaking, as some papers do) "test".
     every_epochs: distance of validations.
     views: see `classification.ViewConfig`.
   """
-  part: str = "validation"
+  split: str = "validation"
   every_epochs: float = 1.0
   views: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if self.every_epochs <= 0:
+      raise ValueError(f"every_epochs must be above 0, got {self.every_epochs}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Config:
     optim: see `optim.OptimConfig`.
     batch_size: of the global batch; a multiple of the number of devices.
     epochs, num_steps: the length, one of the two.
-    part: what to train on: "train", or "fit" to keep "validation" out.
+    split: what to train on: "train", or "fit" to keep "validation" out.
     validate: see `ValidationConfig`; None for none.
     init_from: see `initialise.InitFrom`; later ones win.
     superclasses: the earlier "group" step, or a superclasses.json, whose levels the loss
@@ -71,7 +78,7 @@ class Config:
   num_steps: int | None = None
   loss: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "cross_entropy"})
   optim: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  part: str = "train"
+  split: str = "train"
   validate: Mapping[str, Any] | None = None
   init_from: tuple[Mapping[str, Any], ...] = ()
   superclasses: str | None = None
@@ -79,10 +86,20 @@ class Config:
   drop_joints: float = 0.0
   freeze: tuple[str, ...] = ()
   ema: float | None = None
-  select: str = "last"
-  monitor: str = "top1"
+  select: Literal["last", "best"] = "last"
+  monitor: Literal["top1", "top5", "mean_class_accuracy", "loss"] = "top1"
   log_every: int = 50
   checkpoint_every: int = 500
+
+  def __post_init__(self):
+    for field in ("batch_size", "epochs", "num_steps", "log_every", "checkpoint_every"):
+      value = getattr(self, field)
+      if value is not None and (value <= 0 or field != "epochs" and value < 1):
+        raise ValueError(f"{field} must be above 0, got {value}")
+    if (self.epochs is None) == (self.num_steps is None):
+      raise ValueError("needs one of epochs and num_steps")
+    if self.ema is not None and not 0 < self.ema < 1:
+      raise ValueError(f"ema must lie in (0, 1), got {self.ema}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +122,6 @@ def parse(config: Config, path: str) -> Parsed:
   if config.validate is not None:
     validation = build(ValidationConfig, config.validate, f"{path}.validate")
     views = build(classification.ViewConfig, validation.views, f"{path}.validate.views")
-  if (config.epochs is None) == (config.num_steps is None):
-    raise UserError(f"{path} needs one of epochs and num_steps")
-  if config.select not in ("last", "best"):
-    raise UserError(f"{path}.select {config.select!r} is neither last nor best")
   if config.select == "best" and validation is None:
     raise UserError(f"{path}.select=best needs {path}.validate")
   optimiser = build(optim.OptimConfig, config.optim, f"{path}.optim")
@@ -132,6 +145,85 @@ def parse(config: Config, path: str) -> Parsed:
                       for i, item in enumerate(config.init_from)))
 
 
+def reads(config: Config) -> tuple[str, ...]:
+  """The earlier steps that the config names; an `init_from` may be a folder instead."""
+  return tuple(name for name in (config.superclasses, config.pruned_by) if name is not None)
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks a training against all that stands before it, its network on shapes alone.
+
+  Raises:
+    UserError: a key or value that nothing takes; a name of no earlier step of the right kind; a
+      network, loss, weights or patterns that do not go together; a split without clips.
+  """
+  parsed = parse(config, path)
+  earlier.check_batch_size(config.batch_size, f"{path}.batch_size")
+  clips = earlier.count(parsed.data, config.split, path)
+  if parsed.validation is not None:
+    earlier.count(parsed.data, parsed.validation.split, f"{path}.validate")
+  loss = parsed.loss
+  if config.superclasses is not None:
+    sizes = _superclasses(config, parsed, path, earlier)
+    if sizes is not None:
+      loss = functools.partial(loss, superclasses=sizes)
+  variables, streams = trace(parsed.model, parsed.data, path, loss, config.batch_size)
+  for number, source in enumerate(parsed.init_from):
+    place = f"{path}.init_from[{number}]"
+    known = earlier.model(source.source, f"{place}.source").variables
+    if known is not None:
+      with placed(place):
+        initialise.match(variables, known, source)
+  if config.pruned_by is not None:
+    earlier.having("prunes", config.pruned_by, f"{path}.pruned_by", "step that prunes")
+  with placed(f"{path}.freeze"):
+    optim.frozen_labels(variables["params"], tuple(config.freeze))
+  source = parsed.data.source
+  facts = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))}
+  if clips is not None:
+    facts |= {"clips": clips, "updates": length(config, clips)}
+  elif config.num_steps is not None:
+    facts |= {"updates": config.num_steps}
+  return Outline(model=Model(parsed.model, parsed.data, source.class_names, source.layout,
+                             variables, streams),
+                 facts=facts, memory=functools.partial(_memory, config, parsed, loss, variables),
+                 section={
+                                 "model": models.filled(config.model, parsed.model),
+                                 "data": parsed.data.section(),
+                                 "loss": losses.filled(config.loss),
+                                 "optim": dataclasses.asdict(parsed.optim),
+                                 "validate": _validation_section(parsed),
+                                 "init_from": tuple(map(dataclasses.asdict, parsed.init_from))})
+
+
+def _validation_section(parsed: Parsed) -> dict | None:
+  return parsed.validation and dataclasses.asdict(parsed.validation) | {
+      "views": dataclasses.asdict(parsed.views)}
+
+
+def _superclasses(config: Config, parsed: Parsed, path: str, earlier: Earlier):
+  """A grouping of the right sizes, to trace the loss with.
+
+  None where a file holds it and is looked at by the step itself.
+  """
+  place = f"{path}.superclasses"
+  if config.superclasses not in earlier.outlines and pathlib.Path(config.superclasses).is_file():
+    levels = group.read(config.superclasses)
+  else:
+    sizes = earlier.having("superclasses", config.superclasses, place,
+                           "step that groups classes").superclasses
+    levels = tuple(None if size is None else
+                   tuple(label % size for label in range(parsed.model.num_classes))
+                   for size in sizes)
+  group.check_levels(levels, getattr(parsed.model, "levels", ()), parsed.model.num_classes, place)
+  return levels
+
+
+def length(config: Config, clips: int) -> int:
+  """Number of updates of a training on so many clips."""
+  return config.num_steps or max(1, round(config.epochs * clips / config.batch_size))
+
+
 def describe(config: Config, parsed: Parsed) -> dict:
   """What a checkpoint says about itself, as JSON."""
   source = parsed.data.source
@@ -150,9 +242,9 @@ def run(config: Config, context: Context) -> dict:
   parsed = parse(config, context.path)
   mesh = context.mesh
   sharding.check_batch_size(config.batch_size, mesh, f"{context.path}.batch_size")
-  clips = pipeline.open_part(parsed.data, context.data_dir, config.part)
+  clips = pipeline.open_split(parsed.data, context.data_dir, config.split)
   per_epoch = len(clips) / config.batch_size
-  total = config.num_steps or max(1, round(config.epochs * per_epoch))
+  total = length(config, len(clips))
 
   variables = initialise.fresh_variables(
       parsed.model, test_spec(parsed), context.seed, mesh)
@@ -174,17 +266,11 @@ def run(config: Config, context: Context) -> dict:
     loss = functools.partial(loss, superclasses=levels)
   if config.pruned_by is not None:
     masks = pruning_masks.find_masks(variables["params"], prune.rule_of(context, config.pruned_by))
-  labels = optim.frozen_labels(variables["params"], tuple(config.freeze))
-  optimiser = optim.make(parsed.optim, total, labels)
-  create = functools.partial(states.create, optimiser=optimiser, ema=config.ema is not None)
+  create, train_step = _assemble(config, parsed, loss, variables["params"], total, context.seed,
+                                 mesh)
   state = jax.jit(create, out_shardings=sharding.replicated(mesh))(variables, masks=masks)
   abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-  train_step = jax.jit(
-      make_train_step(parsed.model, loss, optimiser, labels, seed=context.seed,
-                      ema=config.ema, augment=_augment(config, parsed)),
-      donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
-      compiler_options=compilation.compiler_options())
 
   description = describe(config, parsed)
   checkpoints = checkpoint.TrainingCheckpoints(context.directory / "checkpoints", description)
@@ -209,6 +295,45 @@ def run(config: Config, context: Context) -> dict:
       "best_step": progress.best_step, "seconds_since_resume": time.time() - began}
 
 
+def _assemble(config: Config, parsed: Parsed, loss, params, total: int, seed: int, mesh):
+  """What makes the first state of a training, and its jitted step.
+
+  Args:
+    params: arrays, or their shapes.
+    total: number of updates.
+  """
+  labels = optim.frozen_labels(params, tuple(config.freeze))
+  optimiser = optim.make(parsed.optim, total, labels)
+  create = functools.partial(states.create, optimiser=optimiser, ema=config.ema is not None)
+  train_step = jax.jit(
+      make_train_step(parsed.model, loss, optimiser, labels, seed=seed, ema=config.ema,
+                      augment=_augment(config, parsed)),
+      donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
+      compiler_options=compilation.compiler_options())
+  return create, train_step
+
+
+def _memory(config: Config, parsed: Parsed, loss, variables) -> int | None:
+  """Bytes that one step needs on all devices, from its compiled program; None if it does not say.
+
+  Args:
+    variables: shapes.
+  """
+  mesh = sharding.make_mesh()
+  create, train_step = _assemble(config, parsed, loss, variables["params"], 1, 0, mesh)
+  place = lambda tree, where: jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where(mesh)), tree)
+  state = place(jax.eval_shape(functools.partial(create, masks=None), variables),
+                sharding.replicated)
+  batch = place(batch_spec(parsed.data, config.batch_size), sharding.batched)
+  found = train_step.lower(state, batch, np.float32(1)).compile().memory_analysis()
+  if found is None:
+    return None
+  one = (found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+         - found.alias_size_in_bytes)
+  return one * mesh.size
+
+
 def test_spec(parsed: Parsed) -> dict:
   """Shapes and types of one test clip's batch: its maps and its video go together where those of
   training have other sizes."""
@@ -230,7 +355,7 @@ def _augment(config: Config, parsed: Parsed):
 def _validator(config: Config, parsed: Parsed, context: Context):
   if parsed.validation is None:
     return None
-  clips = pipeline.open_part(parsed.data, context.data_dir, parsed.validation.part)
+  clips = pipeline.open_split(parsed.data, context.data_dir, parsed.validation.split)
   view_step = classification.make_view_step(parsed.model, parsed.views,
                                             mirror_classes=parsed.data.mirror_classes)
 

@@ -22,14 +22,16 @@ from actionjax.data.loading.clip_transform import ClipTransform
 from actionjax.data.loading.config import DataConfig, batch_spec
 from actionjax.errors import UnreadableClipError, UserError
 
+SPLITS = protocols.SPLITS
+
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-  """One part of a dataset as a Grain source: `clips[i]` is (position, record or None).
+  """One split of a dataset as a Grain source: `clips[i]` is (position, record or None).
 
   Attributes:
     dataset: a `clips.dataset.ClipDataset`.
-    rows: int[n], the part's records.
+    rows: int[n], the split's records.
     padding: rows of None at the end, which fill the last evaluation batch.
   """
   dataset: ClipDataset
@@ -46,11 +48,11 @@ class Clips:
     return position, self.dataset[int(self.rows[position])]
 
 
-def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
-  """The clips of a protocol's part: "train", "fit", "validation" or "test".
+def open_split(config: DataConfig, data_dir: str | None, split: str) -> Clips:
+  """The clips of a protocol's split, one of `SPLITS`.
 
   Raises:
-    UserError: the dataset is not prepared, or has no such variant, protocol or part, or no
+    UserError: the dataset is not prepared, or has no such variant, protocol or split, or no
       frames where they are asked for.
   """
   dataset = catalogue.open_dataset(data_dir, config.dataset, config.variant)
@@ -61,7 +63,7 @@ def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
     raise UserError(f"{config.dataset}{f'/{config.variant}' if config.variant else ''} holds "
                     f"skeletons alone, but data.{reader} asks for frames; prepare it with its "
                     "videos")
-  rows = protocols.split(dataset.index, catalogue.of(dataset).protocol(config.protocol), part,
+  rows = protocols.split(dataset.index, catalogue.of(dataset).protocol(config.protocol), split,
                          validation=config.validation)
   return Clips(dataset, np.asarray(rows))
 
@@ -170,7 +172,7 @@ def train_batches(clips: Clips, config: DataConfig, *, batch_size: int, seed: in
 
   Yields:
     dicts of NumPy arrays as `batch_spec` has them, plus `position` int32[b] (row within the
-    part) and `unreadable` float32[b].
+    split) and `unreadable` float32[b].
   """
   rows = _process_rows(
       _Shuffled(grain.MapDataset.source(clips).seed(seed), seed).repeat()
