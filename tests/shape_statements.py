@@ -11,12 +11,14 @@ A shape belongs to
 * the parameter or field in whose entry of `Args:` or `Attributes:` it stands first, or whose name
   stands before it: `pose3d float[B,M,T,J,3]`, "mean of `values` [B]";
 * `` `pose3d` float[...]``: an entry of a dict, the argument's in whose entry it stands, else the
-  result's; under a module that is no argument, a parameter of the network;
+  result's (or, of a result without a dict, an element by that name); under a module that is no
+  argument, a parameter of the network;
 * left of an arrow, `float[B,C] and float[C] -> float[B]`: the next positional parameter;
 * elsewhere: the result; several are the elements of a tuple. "two float[B]" says something of both
   elements, "list of" and "a dict of" of all elements, and "[H,W] or [H,W,C]" allows either.
-An entry of a dict may be missing where the sentence says "or" or "where". "Arguments as in `f`"
-stands for the arguments of that function of the same file.
+An entry of a dict may be missing where the phrase up to `;` or `.` says "or" or "where", and one of
+a result's that is not under `Returns:`. "Arguments as in `f`" stands for the arguments of that
+function of the same file.
 
 What is not read: what generators yield (`Yields:`), what is raised, and what the docstring of a
 class that is no module says of anything but its fields.
@@ -69,7 +71,8 @@ class Statement:
     many: "held": the values of a dict, or the elements of a list or tuple; "elements": those of
       the whole result; "" for one array.
     optional: whether the entry may be missing.
-    place: of a result's shape: (which shape, how many shapes, which phrase).
+    place: of a result's shape: (which shape, of how many; of those with a key or of those
+      without; which phrase).
   """
   of: str
   name: str | None
@@ -231,7 +234,8 @@ def _statements(text: str, name: str | None, subject: _Subject) -> list[Statemen
       for key in re.findall(r"`(\w+)`", keys[1]):
         where = {"name": key} if owner.of == "variable" else {"key": key}
         found.append(dataclasses.replace(owner, shapes=(shape,), many="held" if keys[2] else "",
-                                         optional=_optional(text, match), **where))
+                                         optional=_optional(text, match) or (
+                                             owner.of == "result" and name is None), **where))
     elif name:
       if any(s.key is None for s in statements):
         raise Unreadable(f"{shape.text}: a second shape of {name}")
@@ -250,9 +254,11 @@ def _statements(text: str, name: str | None, subject: _Subject) -> list[Statemen
     statements += found
   if arrow and name is None and re.match(r"-> the same\b", text[arrow.start():]):
     statements.append(Statement("result", None, statements[0].shapes))
-  for count, i in enumerate(results):
-    phrase = statements[i].place[2]
-    statements[i] = dataclasses.replace(statements[i], place=(count, len(results), phrase))
+  keyed = [i for i, s in enumerate(statements) if s.of == "result" and s.key]
+  for places in (results, keyed):
+    for count, i in enumerate(places):
+      place = (count, len(places), statements[i].place[2])
+      statements[i] = dataclasses.replace(statements[i], place=place)
   return statements
 
 

@@ -105,14 +105,18 @@ def _decorated(source: str | bytes, contracts: dict[str, Contract]) -> ast.Modul
 
 
 def _decorate(name: str, contract: Contract, thing):
-  if inspect.isclass(thing):
-    thing.__init__ = _checked(f"{thing.__module__}.{name}", contract, thing.__init__, fields=True)
-    return thing
-  return _checked(f"{thing.__module__}.{name}", contract, thing)
+  name = f"{thing.__module__}.{name}"
+  if not inspect.isclass(thing):
+    return _checked(name, contract, thing)
+  if issubclass(thing, tuple):
+    thing.__new__ = _checked(name, contract, thing.__new__, fields=True)
+  else:
+    thing.__init__ = _checked(name, contract, thing.__init__, fields=True)
+  return thing
 
 
 def _checked(name: str, contract: Contract, function, fields: bool = False):
-  """`function`, held to a contract; `fields`: to that of its object's fields, afterwards."""
+  """`function`, held to a contract; `fields`: to that of the fields of what it has made."""
   import jaxtyping
   signature = inspect.signature(function)
   owned = "self" in signature.parameters
@@ -138,6 +142,7 @@ def _checked(name: str, contract: Contract, function, fields: bool = False):
         _bind_sizes(contract, known, values, owner)
       problems = [_problem(s, _subject(s, values, owner)) for s in before]
       result = function(*args, **kwargs)  # its own complaints come first
+      owner = result if owner is None else owner
       problems += [_problem(s, result if s.of == "result" else _subject(s, values, owner))
                    for s in after]
       if problems := [problem for problem in problems if problem]:
@@ -188,9 +193,12 @@ def _subject(statement: Statement, values: dict[str, Any], owner):
 def _problem(statement: Statement, value) -> str:
   """What is wrong with a value, or nothing."""
   if statement.key:
-    dicts = [part for part in (value if isinstance(value, tuple) else (value,))
-             if hasattr(part, "keys")]
-    value = dicts[0].get(statement.key, _Absent) if dicts else _Absent
+    parts = value if isinstance(value, tuple) else (value,)
+    dicts = [part for part in parts if hasattr(part, "keys")]
+    if not dicts and len(parts) == statement.place[1] > 1:
+      value = parts[statement.place[0]]
+    else:
+      value = dicts[0].get(statement.key, _Absent) if dicts else _Absent
   elif statement.of == "result" and isinstance(value, tuple) and statement.many != "elements":
     index, count, phrase = statement.place
     if count == 1 and len(value) > 1:
