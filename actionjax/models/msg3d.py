@@ -32,7 +32,7 @@ class MultiScaleGraph(nn.Module):
 
 
 class TemporalUnit(nn.Module):
-  """relu(multi-scale temporal convolution + shortcut), [N,V,T,C] -> [N,V,ceil(T/s),features].
+  """relu(multi-scale temporal convolution + shortcut), [N,V,T,C] -> [N,V,ceil(T/stride),features].
 
   Attributes:
     activate: whether the ReLU at the end is there. dropout: after it.

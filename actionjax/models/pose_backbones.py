@@ -54,7 +54,7 @@ class GraphBackbone(checked.Module):
   """VPN's GCN pose backbone (Das' thesis, section 4.4): a graph layer per pose, then 2D convs.
 
   Each pose passes a graph convolution D^-1/2 (E+I) D^-1/2 X W with its own weights; a skip
-  connection carries the raw coordinates on; the results, stacked in time to [t_p, J, F], pass
+  connection carries the raw coordinates on; the results, stacked in time to t_p × J × F, pass
   three 3x3 convolutions over time and joints. Persons share all weights and are merged by the
   maximum over those present.
 

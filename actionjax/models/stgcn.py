@@ -215,7 +215,7 @@ class Model(checked.Module):
         float[B,M,T,J].
 
     Returns:
-      logits float32[B,N] and out: `features` float[B,C], `feature_map` float[B,M,J,T/4,C].
+      logits float32[B,N] and out: `features` float[B,C], `feature_map` float[B,M,J,T',C].
     """
     x = skeleton_streams.graph_input(
         batch, self.layout, dimensions=self.dimensions, normalise=self.normalise,

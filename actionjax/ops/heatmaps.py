@@ -205,7 +205,7 @@ def fit(points: jax.Array, score: jax.Array, size: Sequence[int],
 
 def mirror(maps: jax.Array, layout: Layout, kind: str = "joint",
            limbs: Sequence[Sequence[int]] | None = None) -> jax.Array:
-  """Maps [B,T,H,W,K] of the mirrored skeletons: reversed in x, left and right swapped.
+  """Maps of the mirrored skeletons, [B,T,H,W,K] -> the same: left and right swapped, x reversed.
 
   This is the flip of the test pipelines. It takes x to W - 1 - x. `kind` and `limbs` are those
   that the maps were drawn with.

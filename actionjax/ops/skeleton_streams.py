@@ -77,7 +77,7 @@ def _with_score(values, means, scored):
 
 
 def stream(x, name: str, layout: Layout, *, scored: bool = False, pairs: str = "released"):
-  """One of `STREAMS` of skeletons float[...,T,J,C]; the shape stays.
+  """One of `STREAMS` of skeletons, float[...,T,J,C] -> the same.
 
   Raises:
     UserError: another name.

@@ -151,6 +151,7 @@ def two_stream(logits, out, batch, params, *, rgb: float = 1.0, pose: float = 1.
   Args:
     logits: not read.
     out: with `stream_logits`, a dict of float[B, N] by "rgb" and "pose".
+    batch: with `label` int[B] and `valid` float[B].
     rgb, pose: weights of the two.
   """
   del logits, params
@@ -164,7 +165,7 @@ def two_stream(logits, out, batch, params, *, rgb: float = 1.0, pose: float = 1.
 
 
 def embedding_distance(visual, pose, kind: str):
-  """Distance of the two embeddings float[B, D], per clip float[B]. See `vpn`."""
+  """Distance of two embeddings, float[B, D] and float[B, D] -> float[B], per clip. See `vpn`."""
   visual, pose = visual.astype(jnp.float32), pose.astype(jnp.float32)
   if kind == "l2":
     return jnp.square(_normalise(visual) - _normalise(pose)).sum(-1)
