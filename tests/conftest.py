@@ -41,37 +41,38 @@ def tiny_data_dir(tmp_path_factory) -> str:
   return str(directory)
 
 
-@pytest.fixture(scope="session")
-def compilations(tmp_path_factory) -> dict:
-  """JAX's settings under which a program that was compiled once, with few optimisations, is loaded
-  the next time, bit by bit the same: by this process and by those that it starts."""
-  return {"jax_disable_most_optimizations": True,
-          "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compilations"),
-          "jax_persistent_cache_min_compile_time_secs": 0.1,
-          "jax_persistent_cache_min_entry_size_bytes": -1}
-
-
-@pytest.fixture(scope="module")
-def quick_compilation(compilations):
-  """For tests whose time is all compilation; see `compilations`."""
+@pytest.fixture(scope="session", autouse=True)
+def quick_compilation(tmp_path_factory):
+  """Programs are compiled with few optimisations, and once in a session: whoever needs one again
+  loads it, bit by bit the same, be it the other worker or a process that a test starts."""
   import jax
-  from jax.experimental.compilation_cache import compilation_cache
-  before = {name: jax.config.values[name] for name in compilations}
-  for settings in (compilations, before):
-    for name, value in settings.items():
-      jax.config.update(name, value)
-    compilation_cache.reset_cache()  # it remembers its folder
-    if settings is compilations:
-      yield
+  session = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    session = session.parent
+  settings = {"jax_disable_most_optimizations": True,
+              "jax_compilation_cache_dir": str(session / "compilations"),
+              "jax_persistent_cache_min_compile_time_secs": 0.1,
+              "jax_persistent_cache_min_entry_size_bytes": -1}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
+
+
+@pytest.fixture
+def optimised():
+  """For the few tests whose time is computing, not compilation."""
+  import jax
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", True)
 
 
 class Runs:
   """Starts commands on the small config as processes, and watches them."""
 
-  def __init__(self, data_dir: str, settings: dict):
+  def __init__(self, data_dir: str):
     self.data_dir = data_dir
-    self.environment = os.environ | {"JAX_PLATFORMS": "cpu"} | {
-        name.upper(): str(value) for name, value in settings.items()}
+    self.environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     self._sessions = []
 
   def start(self, workdir: pathlib.Path, argument: str, *, prefix=(), more=(),
@@ -142,10 +143,11 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_data_dir, compilations):
+def runs(tiny_data_dir, quick_compilation):
   """Real processes of the command; see `Runs`."""
   if sys.platform != "linux":
     pytest.skip("looks for processes in /proc")
-  runs = Runs(tiny_data_dir, compilations)
+  del quick_compilation
+  runs = Runs(tiny_data_dir)
   yield runs
   runs.close()

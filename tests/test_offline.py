@@ -291,7 +291,7 @@ def test_a_broken_pack_and_mixed_results_get_one_line(stub, monkeypatch, capsys)
 
 
 @pytest.mark.slow
-def test_a_real_training_in_a_pack_without_network(compilations, tmp_path, monkeypatch):
+def test_a_real_training_in_a_pack_without_network(tmp_path, monkeypatch):
   """Packed, run without network, ended while it trains, and run again."""
   raw_utd.write(tmp_path / "raw", [(a, s, 1) for a in range(1, 28) for s in (1, 2)], frames=6)
   preparation.prepare("utd_mhad", str(tmp_path / "raw"), str(tmp_path / "prepared"), workers=2)
@@ -302,8 +302,7 @@ def test_a_real_training_in_a_pack_without_network(compilations, tmp_path, monke
   permitted = shutil.which("unshare") and subprocess.run([*cutoff, "true"]).returncode == 0
   packed = Packed(tmp_path / "pack" / "run.sh", tmp_path / "results",
                   prefix=cutoff if permitted else (),
-                  more={"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9",
-                        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"})
+                  more={"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"})
   process = packed.start("10", "--small", "--only=stgcnpp")
   rows = packed.results / "stgcnpp" / "00_network" / "metrics.jsonl"
   packed.wait_for(process, rows.exists)
