@@ -24,6 +24,7 @@ from actionjax.data import catalogue
 from actionjax.errors import UserError
 from actionjax.steps.context import Context
 from actionjax.training import sharding
+from actionjax.training.inspection import NOTHING, Inspection
 
 # What a config may hold beside the sections that its steps read.
 TOP_KEYS = ("name", "seed", "data_dir", "steps")
@@ -156,7 +157,8 @@ def _plan_repeat(own: dict, shared: dict, used: set[str], names: set[str], path:
   return Repeat(built, tuple(steps), path)
 
 
-def run(config: Mapping, workdir: str | os.PathLike) -> dict:
+def run(config: Mapping, workdir: str | os.PathLike,
+        inspection: Inspection = NOTHING) -> dict:
   """Runs a recipe in a workdir, going on where an earlier run ended.
 
   Writes `config.json`, a folder a step, `metrics.json`, `confusion.png` and `curves.png`.
@@ -164,6 +166,7 @@ def run(config: Mapping, workdir: str | os.PathLike) -> dict:
   Args:
     config: see the module's docstring.
     workdir: made if it does not exist.
+    inspection: what trainings are watched with.
 
   Returns:
     The content of metrics.json.
@@ -182,7 +185,7 @@ def run(config: Mapping, workdir: str | os.PathLike) -> dict:
       _claim(workdir, config)
     distributed.wait_for_all("claimed")
     runner = _Runner(workdir, config.get("seed") or 0, config.get("data_dir"),
-                     sharding.make_mesh())
+                     sharding.make_mesh(), inspection)
     previous: dict[str, dict] = {}
     for position, step in enumerate(steps):
       directory = workdir / f"{position:02d}_{step.name}"
@@ -205,6 +208,7 @@ class _Runner:
   seed: int
   data_dir: str | None
   mesh: Any
+  inspection: Inspection
 
   def run_step(self, step: Step, directory: pathlib.Path, previous: dict, prefix: str = "") -> dict:
     """A step's artifacts. `prefix` is its group and pass, "pruning/pass1/", where it has one."""
@@ -214,7 +218,7 @@ class _Runner:
       return step.module.run(step.config, Context(
           directory=directory, workdir=self.workdir, path=step.path,
           seed=_step_seed(self.seed, name), data_dir=self.data_dir, mesh=self.mesh,
-          previous=previous))
+          previous=previous, inspection=self.inspection))
     return self._once(name, directory, work)
 
   def run_repeat(self, repeat: Repeat, directory: pathlib.Path, previous: dict) -> dict:

@@ -16,7 +16,7 @@ from actionjax.ops import compilation, corruption
 from actionjax.pruning import masks as pruning_masks
 from actionjax.steps import group, prune
 from actionjax.steps.context import Context
-from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding
+from actionjax.training import checkpoint, initialise, inspection, loop, losses, optim, sharding
 from actionjax.training import state as states
 from actionjax.training.train_step import make_train_step
 
@@ -200,10 +200,10 @@ def run(config: Config, context: Context) -> dict:
   state = jax.jit(create, out_shardings=sharding.replicated(mesh))(variables, masks=masks)
   abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-  train_step = jax.jit(
+  train_step = inspection.compile_step(
       make_train_step(parsed.model, loss, optimiser, labels, seed=context.seed,
                       ema=config.ema, augment=_augment(config, parsed)),
-      donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
+      context.inspection.debug, out_shardings=(sharding.replicated(mesh), None),
       compiler_options=compilation.compiler_options())
 
   description = describe(config, parsed)
@@ -219,7 +219,8 @@ def run(config: Config, context: Context) -> dict:
                                             seed=context.seed, step=step),
         loop.LoopConfig(total, config.log_every, every, config.checkpoint_every, config.monitor),
         parsed.optim, checkpoints, mesh=mesh, abstract=abstract, directory=context.directory,
-        batch_size=config.batch_size, validate=_validator(config, parsed, context))
+        batch_size=config.batch_size, validate=_validator(config, parsed, context),
+        profile=context.inspection.profile)
     if config.select == "best":
       state, _ = checkpoints.restore(abstract, "best")
   finally:
