@@ -15,6 +15,13 @@ PLAN = flags.DEFINE_bool(
     "and end. Datasets that are not prepared are named at the end.")
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes (a TPU pod, SLURM, Open MPI).")
+PROFILE = flags.DEFINE_string(
+    "profile", None, "START:COUNT: a profiler's trace of COUNT steps of every training, from its "
+    "step START on, as the log numbers them; in the folder `profile` of the step.")
+DEBUG = flags.DEFINE_enum(
+    "debug", None, ["checkify", "nan"], "Slow, to find a fault: every training ends, and names the "
+    "line, at the first step with a NaN in its results (nan), or in which an operation yields a "
+    "NaN, divides by zero or indexes out of range (checkify).")
 
 
 def main() -> None:
@@ -22,6 +29,8 @@ def main() -> None:
   cli.quiet_libraries()
   # JAX is imported late, so that a wrong flag is answered at once.
   from actionjax import distributed, planning, recipe
+  from actionjax.training.inspection import Inspection, parse_profile
+  inspection = Inspection(parse_profile(PROFILE.value), DEBUG.value)
   distributed.initialise(DISTRIBUTED.value)
   config = configuration.given(CONFIG)
   if PLAN.value:
@@ -31,7 +40,7 @@ def main() -> None:
       print(line, flush=True)
     return
   workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")
-  metrics = recipe.run(config, workdir)
+  metrics = recipe.run(config, workdir, inspection)
   if distributed.is_first():
     print(json.dumps(metrics, indent=2))
     print(f"results: {workdir / 'metrics.json'}, {workdir / 'confusion.png'}, "

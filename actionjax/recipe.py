@@ -22,9 +22,11 @@ from actionjax.errors import UserError
 from actionjax.planning import Repeat, RepeatConfig, Step
 from actionjax.steps.context import Context
 from actionjax.training import sharding
+from actionjax.training.inspection import NOTHING, Inspection
 
 
-def run(config: Mapping, workdir: str | os.PathLike) -> dict:
+def run(config: Mapping, workdir: str | os.PathLike,
+        inspection: Inspection = NOTHING) -> dict:
   """Runs a recipe in a workdir, going on where an earlier run ended.
 
   Writes `config.json`, a folder a step, `metrics.json`, `confusion.png` and `curves.png`.
@@ -32,6 +34,7 @@ def run(config: Mapping, workdir: str | os.PathLike) -> dict:
   Args:
     config: see `planning`.
     workdir: made if it does not exist.
+    inspection: what trainings are watched with.
 
   Returns:
     The content of metrics.json.
@@ -50,7 +53,7 @@ def run(config: Mapping, workdir: str | os.PathLike) -> dict:
     if chief:
       workdirs.claim(workdir, plan.section())
     distributed.wait_for_all("claimed")
-    runner = _Runner(workdir, plan.seed, plan.data_dir, mesh)
+    runner = _Runner(workdir, plan.seed, plan.data_dir, mesh, inspection)
     previous: dict[str, dict] = {}
     for position, step in enumerate(plan.steps):
       directory = workdirs.step_directory(workdir, position, step.name)
@@ -73,6 +76,7 @@ class _Runner:
   seed: int
   data_dir: str | None
   mesh: Any
+  inspection: Inspection
 
   def run_step(self, step: Step, directory: pathlib.Path, previous: dict, prefix: str = "") -> dict:
     """A step's artifacts. `prefix` is its group and pass, "pruning/pass1/", where it has one."""
@@ -82,7 +86,7 @@ class _Runner:
       return step.module.run(step.config, Context(
           directory=directory, workdir=self.workdir, path=step.path,
           seed=_step_seed(self.seed, name), data_dir=self.data_dir, mesh=self.mesh,
-          previous=previous))
+          previous=previous, inspection=self.inspection))
     return self._once(name, directory, work)
 
   def run_repeat(self, repeat: Repeat, directory: pathlib.Path, previous: dict) -> dict:

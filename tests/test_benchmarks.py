@@ -1,10 +1,13 @@
 """The benchmark and summary tools run and count right; their timings are not asserted."""
+import dataclasses
 import importlib
+import inspect
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from flax.linen import summary as flax_summary
 
 from actionjax import configuration, planning
 from actionjax.benchmarks import scalability, slowonly, training
@@ -24,6 +27,14 @@ def test_timings_of_every_training_step(tiny_data_dir):
   for timing in timings:
     assert 0 <= timing.wait_share <= 1 and timing.device_ms > 0
     assert "waiting for data" in str(timing)
+
+
+def test_flax_has_what_the_summary_takes_from_its_inside():
+  """`summary.table` reads rows; Flax itself only offers them as a finished text."""
+  assert {"module", "depth", "show_repeated", "compute_flops", "compute_vjp_flops"} == set(
+      inspect.signature(flax_summary._get_module_table).parameters)
+  assert {"path", "outputs", "counted_variables", "flops"} <= {
+      field.name for field in dataclasses.fields(flax_summary.Row)}
 
 
 @pytest.mark.slow

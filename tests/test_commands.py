@@ -28,6 +28,9 @@ def _main(*arguments, cwd=ROOT):
     (("--config=configs/quickstart.py", "--config.bacth_size=3"), "error: unknown config key"),
     (("--config=configs/quickstart.py", "--config.batch_size=many"), "error: "),
     (("--config=configs/quickstart.py", "--wrokdir=x"), "error: "),
+    (("--config=configs/quickstart.py", "--profile=5"),
+     "error: --profile=5 must be START:COUNT, two whole numbers from 1 on"),
+    (("--config=configs/quickstart.py", "--debug=all"), "error: "),
     (("--config=configs/quickstart.py", "extra"), "error: unexpected argument 'extra'"),
 ])
 def test_wrong_arguments_of_the_command(arguments, message, tmp_path):

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,8 +18,11 @@ from actionjax.data.loading import pose3d
 from actionjax.data.loading.config import DataConfig
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
+from actionjax.steps.context import Context
 from actionjax.training import checkpoint
 from actionjax.training import metric_writer as metric_files
+from actionjax.training import state as states
+from actionjax.training.inspection import Inspection
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -98,6 +102,20 @@ def test_a_finished_run_does_nothing_more(finished, capsys):
   elsewhere.data_dir = "/moved/since"
   elsewhere.data.update(workers=3, threads=1)
   assert recipe.run(elsewhere, workdir) == found
+  # Nor is how it was watched.
+  assert recipe.run(config, workdir, Inspection(profile=(1, 1), debug="nan")) == found
+
+
+def test_the_model_of_an_interrupted_step_is_replaced(tmp_path):
+  context = Context(directory=tmp_path / "01_net", workdir=tmp_path, path="config.steps[1]", seed=0,
+                    data_dir=None, mesh=None, previous={})
+  for value in (1, 2):
+    artifacts = context.save_model({"params": {"kernel": jnp.full(3, value)}, "batch_stats": {}},
+                                   {"class_names": [f"{value}"]})
+  variables, description = checkpoint.load_model(tmp_path / artifacts["model"])
+  assert variables["params"]["kernel"].tolist() == [2, 2, 2]
+  assert description == {"class_names": ["2"]}
+  assert artifacts == {"model": "01_net/model", "params_digest": states.digest(variables)}
 
 
 @pytest.mark.parametrize("change, key", [

@@ -23,6 +23,7 @@ def table(model: nn.Module, data: DataConfig, *, depth: int = 2,
   """
   batch = {key: jnp.zeros(spec.shape, spec.dtype)
            for key, spec in batch_spec(data, batch_size, test=True).items()}
+  # Private, as Flax offers the rows as one text only; a test tells when it changes.
   rows = flax_summary._get_module_table(
       model, depth=depth, show_repeated=False, compute_flops=True, compute_vjp_flops=False)(
           {"params": jax.random.key(0), "dropout": jax.random.key(0)}, batch, train=False)

@@ -7,6 +7,7 @@ import jax
 
 from actionjax.errors import UserError
 from actionjax.training import checkpoint
+from actionjax.training.inspection import NOTHING, Inspection
 from actionjax.training.state import digest
 
 
@@ -22,6 +23,7 @@ class Context:
     data_dir: of prepared datasets (None: the default).
     mesh: of devices.
     previous: artifacts of earlier steps by name, in order.
+    inspection: what trainings are watched with.
   """
   directory: pathlib.Path
   workdir: pathlib.Path
@@ -30,6 +32,7 @@ class Context:
   data_dir: str | None
   mesh: Any
   previous: dict[str, dict]
+  inspection: Inspection = NOTHING
 
   def model_of(self, step: str | None) -> pathlib.Path:
     """Folder of the model that an earlier step trained (None: the latest that trained one).

@@ -19,7 +19,7 @@ from actionjax.pruning import masks as pruning_masks
 from actionjax.steps import group, prune
 from actionjax.steps.context import Context
 from actionjax.steps.outline import Earlier, Model, Outline, placed, trace
-from actionjax.training import checkpoint, initialise, loop, losses, optim, sharding
+from actionjax.training import checkpoint, initialise, inspection, loop, losses, optim, sharding
 from actionjax.training import state as states
 from actionjax.training.train_step import make_train_step
 
@@ -267,7 +267,7 @@ def run(config: Config, context: Context) -> dict:
   if config.pruned_by is not None:
     masks = pruning_masks.find_masks(variables["params"], prune.rule_of(context, config.pruned_by))
   create, train_step = _assemble(config, parsed, loss, variables["params"], total, context.seed,
-                                 mesh)
+                                 mesh, context.inspection.debug)
   state = jax.jit(create, out_shardings=sharding.replicated(mesh))(variables, masks=masks)
   abstract = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
@@ -285,7 +285,8 @@ def run(config: Config, context: Context) -> dict:
                                             seed=context.seed, step=step),
         loop.LoopConfig(total, config.log_every, every, config.checkpoint_every, config.monitor),
         parsed.optim, checkpoints, mesh=mesh, abstract=abstract, directory=context.directory,
-        batch_size=config.batch_size, validate=_validator(config, parsed, context))
+        batch_size=config.batch_size, validate=_validator(config, parsed, context),
+        profile=context.inspection.profile)
     if config.select == "best":
       state, _ = checkpoints.restore(abstract, "best")
   finally:
@@ -295,20 +296,22 @@ def run(config: Config, context: Context) -> dict:
       "best_step": progress.best_step, "seconds_since_resume": time.time() - began}
 
 
-def _assemble(config: Config, parsed: Parsed, loss, params, total: int, seed: int, mesh):
+def _assemble(config: Config, parsed: Parsed, loss, params, total: int, seed: int, mesh,
+              debug: str | None = None):
   """What makes the first state of a training, and its jitted step.
 
   Args:
     params: arrays, or their shapes.
     total: number of updates.
+    debug: see `inspection.compile_step`.
   """
   labels = optim.frozen_labels(params, tuple(config.freeze))
   optimiser = optim.make(parsed.optim, total, labels)
   create = functools.partial(states.create, optimiser=optimiser, ema=config.ema is not None)
-  train_step = jax.jit(
+  train_step = inspection.compile_step(
       make_train_step(parsed.model, loss, optimiser, labels, seed=seed, ema=config.ema,
                       augment=_augment(config, parsed)),
-      donate_argnums=0, out_shardings=(sharding.replicated(mesh), None),
+      debug, out_shardings=(sharding.replicated(mesh), None),
       compiler_options=compilation.compiler_options())
   return create, train_step
 
