@@ -132,7 +132,7 @@ def test_a_recipe_names_its_evaluations_before_any_work():
     return fuse.outline(fuse.Config(sources=tuple(map(dict, sources))), "config.steps[3]", earlier)
 
   assert fused(dict(scores="joint"), dict(scores="limb", stream="rgb")).classes == 5
-  with pytest.raises(UserError, match=r"\[3\].sources\[1\].stream: 'limb' has no stream 'flow'; it"):
+  with pytest.raises(UserError, match=r"\[3\].sources\[1\].stream: 'limb' has no stream 'flow'"):
     fused(dict(scores="joint"), dict(scores="limb", stream="flow"))
   with pytest.raises(UserError, match=r"sources tell apart 5 classes .joint. and 6 classes .other"):
     fused(dict(scores="joint"), dict(scores="other"))
