@@ -129,8 +129,7 @@ def test_what_later_steps_would_have_met(vpn, change, message):
      "config.steps[3].counts must be one of hard, soft, got 'all'"),
     (lambda s: s("full").loss.update(weights=(None, 1.0)),
      "config.steps[4]: the model has a level at stage"),
-    (lambda s: s("full").update(loss=dict(weights=None, name="cross_entropy"), superclasses=None,
-                                pruned_by="crop"),
+    (lambda s: s("full").update(pruned_by="crop"),
      "config.steps[4].pruned_by: 'crop' is no earlier step that prunes; there are: none"),
     (lambda s: s("gradients").update(model_from="nobody"), "config.steps[7].model_from: 'nobody'"),
     (lambda s: s("gradients").update(layer="neck/kernel"),
@@ -163,7 +162,7 @@ def test_what_a_long_recipe_would_have_met_at_its_end(hac, change, message):
 
 @pytest.mark.parametrize("source, message", [
     ("/nowhere/model", "config.steps[0].source: '/nowhere/model' is neither a folder nor an"),
-    (".", "there is no")])
+    (".", "holds no finished model")])
 def test_a_checkpoint_to_adopt_has_to_be_there(vpn, source, message, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = ConfigDict(dict(name="x", data_dir=vpn.data_dir, data=vpn.data.to_dict(), steps=(

@@ -306,9 +306,9 @@ def test_wrong_shapes_and_names_are_named():
   with pytest.raises(ValueError, match="skeletons have 25 joints, layout kinect_v1_20 has 20"):
     _shapes(_model(), _batch(joints=25))
   for fields, message in (
-      (dict(attention="all"), "vpn.attention must be one of both, spatial, temporal, none, got"),
-      (dict(normalise="no"), "vpn.normalise must be one of translate, align, got 'no'"),
-      (dict(embedding="own"), "vpn.embedding must be one of thesis, released, none, got 'own'"),
+      (dict(attention="all"), "attention must be one of both, spatial, temporal, none, got"),
+      (dict(normalise="no"), "normalise must be one of translate, align, got 'no'"),
+      (dict(embedding="own"), "embedding must be one of thesis, released, none, got 'own'"),
       (dict(pose=dict(name="cnn")), "model.pose.name must be one of gcn, lstm, got 'cnn'"),
       (dict(pose=dict(POSE, skip="add")), "model.pose.skip must be one of residual, concat, got"),
       (dict(pose=dict(POSE, fetures=3)), "has no key 'fetures'"),
