@@ -17,6 +17,14 @@ def mismatch(annotation: Any, value: Any) -> str | None:
   return None if _fits(annotation, value) else _words(annotation)
 
 
+def check_fields(value: Any, skip: tuple[str, ...] = ()) -> None:
+  """Raises ValueError where a field of a dataclass is not what its annotation says."""
+  for name, annotation in of(type(value)).items():
+    wanted = None if name in skip else mismatch(annotation, getattr(value, name))
+    if wanted:
+      raise ValueError(f"{name} must be {wanted}, got {getattr(value, name)!r}")
+
+
 @functools.cache
 def of(target: Callable) -> Mapping[str, Any]:
   """Annotations of a function's parameters or a class' fields, by name."""

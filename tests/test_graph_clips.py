@@ -175,8 +175,8 @@ def test_an_unknown_image_size_is_the_released_one():
 
 
 def test_mistakes_are_named():
-  for fields, message in ((dict(dimensions=4), "dimensions must be 2 or 3"),
-                          (dict(frames="all"), "'all' is neither pyskl nor mmaction2"),
+  for fields, message in ((dict(dimensions=4), "dimensions must be one of 2, 3, got 4"),
+                          (dict(frames="all"), "frames must be one of pyskl, mmaction2, got 'all'"),
                           (dict(persons=0), "persons must be at least 1"),
                           (dict(image_size=(0, 5)), "must be .height, width.")):
     with pytest.raises(ValueError, match=message):

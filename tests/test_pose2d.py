@@ -205,11 +205,14 @@ def test_released_codes_draw_different_frames():
 
 
 @pytest.mark.parametrize("fields, message", [
-    (dict(test_resize="squash"), "test_resize 'squash' is neither square nor center"),
-    (dict(frames="paper"), "frames 'paper' is neither pyskl nor mmaction2"),
-    (dict(size=(56,)), "is no .height, width"), (dict(num_frames=0), "num_frames must be at leas"),
-    (dict(area=(0.5, 1.2)), "area 0.5, 1.2 are no bounds"), (dict(persons=0), "persons must be"),
-    (dict(aspect=(2, 1)), "aspect 2, 1 are no bounds"), (dict(padding=-1), "make no box")])
+    (dict(test_resize="squash"), "test_resize must be one of square, center, got 'squash'"),
+    (dict(frames="paper"), "frames must be one of pyskl, mmaction2, got 'paper'"),
+    (dict(size=(56,)), r"size must be \(an integer, an integer\), got \(56,\)"),
+    (dict(num_frames=0), "num_frames must be at least 1, got 0"),
+    (dict(area=(0.5, 1.2)), r"area must be two rising bounds in \(0, 1\], got 0.5, 1.2"),
+    (dict(persons=0), "persons must be at least 1"),
+    (dict(aspect=(2, 1)), "aspect must be two rising bounds"),
+    (dict(padding=-1), "hw_ratio must be above 0 and padding 0 or more")])
 def test_wrong_sections(fields, message):
   with pytest.raises(ValueError, match=message):
     pose2d.Config(**fields)

@@ -253,7 +253,8 @@ def test_unreadable_clips_are_counted_and_left_out(finished, tmp_path, monkeypat
      "config.steps[1].select must be one of last, best, got 'first'"),
     (lambda c: delattr(c.steps[1], "validate"), "select=best needs config.steps[1].validate"),
     (lambda c: c.steps[2].update(name="backbone"), "already a step named 'backbone'"),
-    (lambda c: c.steps[2].views.update(crops="five"), "crops 'five' is none of center, three"),
+    (lambda c: c.steps[2].views.update(crops="five"),
+     "config.steps[2].views.crops must be one of center, three, got 'five'"),
     (lambda c: delattr(c, "name"), "config lacks name"),
     (lambda c: c.update(steps=()), "config lacks steps"),
 ])

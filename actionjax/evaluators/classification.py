@@ -1,10 +1,12 @@
 """Runs a classifier over a part of a dataset, each clip in several views."""
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from actionjax import annotations
 from actionjax.data.loading import pipeline
 from actionjax.data.loading.clip_transform import CROPS
 from actionjax.data.loading.config import DataConfig
@@ -24,17 +26,14 @@ class ViewConfig:
     aggregate: "mean" or "max" (the thesis' choice) over the views' probabilities.
   """
   temporal: int = 1
-  crops: str = "center"
+  crops: Literal["center", "three"] = "center"
   flips: bool = False
-  aggregate: str = "mean"
+  aggregate: Literal["mean", "max"] = "mean"
 
   def __post_init__(self):
-    if self.crops not in CROPS:
-      raise ValueError(f"crops {self.crops!r} is none of {', '.join(CROPS)}")
-    if self.aggregate not in ("mean", "max"):
-      raise ValueError(f"aggregate {self.aggregate!r} is neither mean nor max")
+    annotations.check_fields(self)
     if self.temporal < 1:
-      raise ValueError(f"temporal views must be at least 1, not {self.temporal}")
+      raise ValueError(f"temporal views must be at least 1, got {self.temporal}")
 
   @property
   def count(self) -> int:

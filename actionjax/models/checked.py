@@ -18,11 +18,8 @@ class Module(nn.Module):
   """A linen module that raises UserError where a field is not what its annotation says."""
 
   def __post_init__(self):
-    for name, annotation in annotations.of(type(self)).items():
-      if name in ("parent", "name"):  # linen's own
-        continue
-      wanted = annotations.mismatch(annotation, getattr(self, name))
-      if wanted:
-        kind = type(self).__module__.rpartition(".")[2]
-        raise UserError(f"{kind}.{name} must be {wanted}, got {getattr(self, name)!r}")
+    try:
+      annotations.check_fields(self, skip=("parent", "name"))  # linen's own
+    except ValueError as error:
+      raise UserError(f"{type(self).__module__.rpartition('.')[2]}.{error}") from None
     super().__post_init__()

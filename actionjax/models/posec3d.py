@@ -6,13 +6,13 @@ Pose-SlowOnly (the dictionaries below, for `resnet3d`), `c3d` or `x3d`.
 """
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from actionjax import configuration, skeletons
+from actionjax import annotations, configuration, skeletons
 from actionjax.errors import UserError
 from actionjax.models import checked
 from actionjax.models.heads import ClassificationHead
@@ -55,37 +55,36 @@ class Maps:
     shift: likewise, as a share of the maps' shorter side.
   """
   size: Sequence[int] = (56, 56)
-  kind: str = "joint"
+  kind: heatmaps.Kind = "joint"
   sigma: float = 0.6
-  merge: str = "max"
+  merge: heatmaps.Merge = "max"
   windows: bool = True
   use_scores: bool = True
   limbs: Sequence[Sequence[int]] | None = None
   scale: float = 1.0
   fit: bool = False
-  source: str = "pose2d"
+  source: Literal["pose2d", "pose3d"] = "pose2d"
   test_size: Sequence[int] | None = None
   rotate: float = 0.0
   stretch: float = 0.0
   shift: float = 0.0
 
   def __post_init__(self):
-    for field, known in (("kind", heatmaps.KINDS), ("merge", heatmaps.MERGES),
-                         ("source", ("pose2d", "pose3d"))):
-      if getattr(self, field) not in known:
-        raise UserError(f"model.maps.{field}: {getattr(self, field)!r} is none of "
-                        f"{', '.join(known)}")
+    try:
+      annotations.check_fields(self)
+    except ValueError as error:
+      raise UserError(f"model.maps.{error}") from None
     if self.source == "pose3d" and not self.fit:
       raise UserError("model.maps.fit must be True for pose3d, whose metres are no pixels")
     if self.sigma <= 0:
-      raise UserError(f"model.maps.sigma must be above 0, not {self.sigma:g}")
+      raise UserError(f"model.maps.sigma must be above 0, got {self.sigma:g}")
     for field in ("size", "test_size"):
       sides = getattr(self, field)
       if sides is not None and (len(sides) != 2 or min(sides) < 1):
-        raise UserError(f"model.maps.{field}: {tuple(sides)} is no (height, width)")
+        raise UserError(f"model.maps.{field} must be (height, width), got {tuple(sides)}")
     for field in ("rotate", "stretch", "shift"):
       if getattr(self, field) < 0:
-        raise UserError(f"model.maps.{field} must be 0 or more, not {getattr(self, field):g}")
+        raise UserError(f"model.maps.{field} must be 0 or more, got {getattr(self, field):g}")
 
   def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
     """Checks the (h, w) that a batch's coordinates are pixels of, in training and at test.

@@ -7,7 +7,7 @@ apart the drawn ones are.
 """
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -41,21 +41,18 @@ class Config(inputs.Input):
   """
   num_frames: int = 100
   persons: int = 2
-  dimensions: int = 3
+  dimensions: Literal[2, 3] = 3
   image_size: tuple[int, int] = (1080, 1920)
   motion: bool = False
-  frames: str = "pyskl"
+  frames: pose_sampling.Released = "pyskl"
 
   def __post_init__(self):
-    if self.dimensions not in (2, 3):
-      raise ValueError(f"dimensions must be 2 or 3, not {self.dimensions}")
-    if self.frames not in pose_sampling.RELEASED:
-      raise ValueError(f"frames {self.frames!r} is neither {' nor '.join(pose_sampling.RELEASED)}")
-    if len(self.image_size) != 2 or min(self.image_size) < 1:
+    super().__post_init__()
+    if min(self.image_size) < 1:
       raise ValueError(f"image_size must be (height, width), got {self.image_size}")
     for field in ("num_frames", "persons"):
       if getattr(self, field) < 1:
-        raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
 
   @property
   def source(self) -> str:

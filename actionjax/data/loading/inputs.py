@@ -19,7 +19,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from actionjax import configuration
+from actionjax import annotations, configuration
 from actionjax.data.loading.framing import Framing
 from actionjax.errors import UserError
 from actionjax.skeletons import Layout
@@ -75,6 +75,10 @@ class Input:
   frames_others: ClassVar[bool] = False
   motion: ClassVar[bool] = False
   room: ClassVar[bool] = False
+
+  def __post_init__(self):
+    """Raises ValueError where a field is not what its annotation says."""
+    annotations.check_fields(self)
 
   def check_beside(self, others: "Mapping[str, Input]") -> None:
     """Raises UserError where it does not go together with the inputs of a config's `data`."""

@@ -7,15 +7,13 @@ decides; a video can go through the same one.
 """
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from actionjax.data.loading import inputs, pose_sampling, sampling, transforms
 from actionjax.data.loading.framing import Framing
 from actionjax.skeletons import Layout
-
-TEST_RESIZE = ("square", "center")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,29 +44,28 @@ class Config(inputs.Input):
   hw_ratio: float = 1.0
   area: tuple[float, float] = (0.56, 1.0)
   aspect: tuple[float, float] = (3 / 4, 4 / 3)
-  test_resize: str = "square"
-  frames: str = "pyskl"
+  test_resize: Literal["square", "center"] = "square"
+  frames: pose_sampling.Released = "pyskl"
 
   arrays: ClassVar = ("pose2d", "pose_score")
   reads: ClassVar = ("pose2d", "pose_score")
   frames_others: ClassVar = True
 
   def __post_init__(self):
-    for field, known in (("test_resize", TEST_RESIZE), ("frames", pose_sampling.RELEASED)):
-      if getattr(self, field) not in known:
-        raise ValueError(f"{field} {getattr(self, field)!r} is neither {' nor '.join(known)}")
+    super().__post_init__()
     for field in ("size", "test_size"):
-      if len(getattr(self, field)) != 2 or min(getattr(self, field)) < 1:
-        raise ValueError(f"{field} {getattr(self, field)} is no (height, width)")
+      if min(getattr(self, field)) < 1:
+        raise ValueError(f"{field} must be (height, width), got {getattr(self, field)}")
     for field in ("num_frames", "persons", "short_side"):
       if getattr(self, field) < 1:
-        raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
     for field, most in (("area", 1), ("aspect", np.inf)):
       low, high = getattr(self, field)
       if not 0 < low <= high <= most:
-        raise ValueError(f"{field} {low}, {high} are no bounds in (0, {most:g}]")
+        raise ValueError(f"{field} must be two rising bounds in (0, {most:g}], got {low}, {high}")
     if self.hw_ratio <= 0 or self.padding < 0:
-      raise ValueError(f"hw_ratio {self.hw_ratio} and padding {self.padding} make no box")
+      raise ValueError("hw_ratio must be above 0 and padding 0 or more, got "
+                       f"{self.hw_ratio} and {self.padding}")
 
   @property
   def room(self) -> bool:

@@ -27,6 +27,7 @@ class Config(inputs.Input):
   reads: ClassVar = ("pose3d", "pose_score")
 
   def __post_init__(self):
+    super().__post_init__()
     for field in ("num_poses", "persons"):
       if getattr(self, field) < 1:
         raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")

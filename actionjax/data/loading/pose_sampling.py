@@ -9,6 +9,7 @@ by frame.
 Points are float[M,T,V,2] in pixels, and a joint at 0 is a missing one: it stays there.
 """
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from actionjax.skeletons import Layout
 
 TEST_SEED = 255
 # Whose test clips there are; see `test_frames`.
-RELEASED = ("pyskl", "mmaction2")
+Released = Literal["pyskl", "mmaction2"]
+RELEASED = get_args(Released)
 
 
 def uniform_frames(num_frames: int, length: int, rng: np.random.Generator) -> np.ndarray:

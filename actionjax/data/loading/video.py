@@ -1,7 +1,7 @@
 """From a record's stored frames to a network's video."""
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -35,26 +35,22 @@ class Config(inputs.Input):
   """
   num_frames: int
   size: tuple[int, int]
-  sampling: str = "segments"
+  sampling: Literal["segments", "strided", "first_half", "uniform"] = "segments"
   stride: int = 1
-  box: str = "person"
+  box: Literal["person", "frame", "pose2d"] = "person"
   margin: float = 0.1
   square: bool = False
   crop: float = 0.875
   scale_jitter: float = 0.0
   intensity_jitter: float = 0.0
-  channels: int = 3
+  channels: Literal[1, 3] = 3
   test_size: tuple[int, int] | None = None
 
   arrays: ClassVar = ("video",)
   reads: ClassVar = ("frames",)
 
   def __post_init__(self):
-    known = (*sampling.VIDEO_SAMPLINGS, "uniform")
-    if self.sampling not in known:
-      raise ValueError(f"sampling {self.sampling!r} is none of {', '.join(known)}")
-    if self.box not in ("person", "frame", "pose2d"):
-      raise ValueError(f"box {self.box!r} is neither person nor frame nor pose2d")
+    super().__post_init__()
     if self.box == "pose2d":
       fields = {field.name: field.default for field in dataclasses.fields(self)}
       for name in ("margin", "square", "crop", "scale_jitter"):
@@ -62,11 +58,13 @@ class Config(inputs.Input):
           raise ValueError(f"{name} says nothing beside box=pose2d: the window is that of "
                            "data.pose2d; leave it out")
     if not 0 < self.crop <= 1:
-      raise ValueError(f"crop must lie in (0, 1], not {self.crop}")
-    if self.channels not in (1, 3):
-      raise ValueError(f"channels must be 1 or 3, not {self.channels}")
-    if self.num_frames < 1 or len(self.size) != 2 or len(self.test_size or self.size) != 2:
-      raise ValueError(f"num_frames {self.num_frames} and size {self.size} make no video")
+      raise ValueError(f"crop must lie in (0, 1], got {self.crop}")
+    for field in ("num_frames", "stride"):
+      if getattr(self, field) < 1:
+        raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+    for field in ("size", "test_size"):
+      if min(getattr(self, field) or (1,)) < 1:
+        raise ValueError(f"{field} must be (height, width), got {getattr(self, field)}")
 
   @property
   def needs(self) -> tuple[str, ...]:
