@@ -106,7 +106,9 @@ class Maps:
 
   def draw(self, batch: Mapping[str, jax.Array], layout: str, *, train: bool,
            key: jax.Array | None = None) -> jax.Array:
-    """The volume float32[B,T,H,W,K] of a batch's skeletons in a joint layout.
+    """The volume float32[B,T,h,w,K] of a batch's skeletons in a joint layout.
+
+    (h, w) is `size` in training and `test_size` at test.
 
     Args:
       key: what `rotate`, `stretch` and `shift` are drawn with, where there are any.

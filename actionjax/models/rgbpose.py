@@ -216,8 +216,8 @@ class Model(checked.Module):
 
     Returns:
       logits float32[B,N], the logarithm of the fused scores, and out: `stream_logits`, a dict of
-      float32[B,N] by "rgb" and "pose", each of which gets a loss; `rgb_features` and
-      `pose_features` [B,D], what they are the means of, `rgb_map` and `pose_map`, `features`, the
+      float32[B,N] by "rgb" and "pose", each of which gets a loss; `rgb_features` [B,D] and
+      `pose_features` [B,D'], what they are the means of, `rgb_map` and `pose_map`, `features`, the
       two concatenated; `heatmaps`.
 
     Raises:

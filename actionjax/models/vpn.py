@@ -196,11 +196,12 @@ class Model(checked.Module):
     """Classifies a batch.
 
     Args:
-      batch: `video` uint8[B,T,H,W,C], `pose3d` float[B,M,t,J,3], `pose_score` float[B,M,t,J].
+      batch: `video` uint8[B,Tv,H,W,C]; where the pose backbone is not "none", `pose3d`
+        float[B,M,Tp,J,3] and `pose_score` float[B,M,Tp,J].
 
     Returns:
-      logits float32[B,N] and out: `feature_map` [B,t,h,w,C], `features` [B,D] (what the
-      classifier reads), the backbone's endpoints by name, and where they exist
+      logits float32[B,N] and out: `feature_map` [B,t,h,w,C'], `features` [B,D] (what the
+      classifier reads), the backbone's endpoints by name; and where they exist
       `attention_spatial` [B,h,w], `attention_temporal` [B,t], `embedding_visual` and
       `embedding_pose` [B,D_e], `pose_features`.
     """

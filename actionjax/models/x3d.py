@@ -36,7 +36,7 @@ class _Unit(nn.Module):
 
 
 class Block(nn.Module):
-  """An inverted bottleneck: [B,T,H,W,C] -> [B,T,H/stride,W/stride,features].
+  """An inverted bottleneck: [B,T,H,W,C] -> [B,T,ceil(H/stride),ceil(W/stride),features].
 
   Attributes:
     features, inner: widths of the output and of the depthwise convolution.
