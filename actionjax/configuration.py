@@ -179,6 +179,8 @@ def to_dict(section: Any) -> Any:
 def check_keys(section: Mapping, known, path: str) -> None:
   """Raises UserError where `section` has a key that is not among `known`."""
   for key in section:
+    if key not in known and renamed.KEYS.get(key) in known:
+      raise UserError(f"{path}.{key} is now {path}.{renamed.KEYS[key]}")
     if key not in known:
       raise UserError(f"{path} has no key {key!r}{_nearest(key, known)}; "
                       f"known: {', '.join(sorted(known))}")

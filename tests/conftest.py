@@ -18,6 +18,33 @@ LONGEST_FILES = ("test_notebook.py", "test_hac_recipe.py", "test_interruption.py
                  "test_multiprocess.py", "test_offline.py", "test_wheel.py", "test_benchmarks.py")
 
 
+def pytest_addoption(parser):
+  parser.addoption("--lacking", metavar="FILE", type=pathlib.Path, help=(
+      "write the ids of tests that were skipped for a module that is not installed, one a line"))
+
+
+def pytest_configure(config):
+  if config.getoption("lacking") and not hasattr(config, "workerinput"):
+    config.pluginmanager.register(Lacking(config.getoption("lacking")))
+
+
+class Lacking:
+  """Writes down what `pytest.importorskip` skipped: tests, and files as a whole."""
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+    self.ids = []
+
+  def pytest_runtest_logreport(self, report):
+    if report.skipped and "could not import" in str(report.longrepr):
+      self.ids.append(report.nodeid)
+
+  pytest_collectreport = pytest_runtest_logreport
+
+  def pytest_sessionfinish(self):
+    self.path.write_text("".join(f"{identity}\n" for identity in dict.fromkeys(self.ids)))
+
+
 def pytest_collection_modifyitems(items):
   """Sorts the longest files to the front; pytest-xdist hands out files in this order."""
   items.sort(key=lambda item: (LONGEST_FILES.index(item.path.name)

@@ -1,4 +1,6 @@
 """The 3D convolution's lowerings against direct XLA operations and numbers worked out by hand."""
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,11 +22,19 @@ def _direct(x, kernel, strides, padding, groups=1):
 
 
 def _value_and_gradients(function, x, kernel):
+  return _all_values_and_gradients([function], x, kernel)[0]
+
+
+def _all_values_and_gradients(functions, x, kernel):
+  """Of each function, all in one program: most of a test's time is compilation."""
   @jax.jit
-  def both(x, kernel):
-    y, pull = jax.vjp(function, x, kernel)
-    return (y, *pull(_random(y.shape, 7, y.dtype)))
-  return both(x, kernel)
+  def run(x, kernel):
+    found = []
+    for function in functions:
+      y, pull = jax.vjp(function, x, kernel)
+      found.append((y, *pull(_random(y.shape, 7, y.dtype))))
+    return found
+  return run(x, kernel)
 
 
 def _close(ours, theirs, tolerance, what=""):
@@ -76,12 +86,16 @@ def test_every_lowering_equals_one_direct_convolution(kernel_size, strides, padd
                                                       monkeypatch):
   x = _random((2, *size, inputs))
   kernel = _random((*kernel_size, inputs, 6), 1)
-  direct = _value_and_gradients(lambda x, k: _direct(x, k, strides, padding), x, kernel)
-  for ways in WAYS:
-    monkeypatch.setattr(convolution, "auto_ways", lambda kind, ways=ways: ways)
-    ours = _value_and_gradients(
-        lambda x, k: convolution.conv3d(x, k, strides, padding), x, kernel)
-    _close(ours, direct, 1e-5, ways)
+
+  def convolve(x, kernel, ways):
+    monkeypatch.setattr(convolution, "auto_ways", lambda kind: ways)
+    return convolution.conv3d(x, kernel, strides, padding)
+
+  direct, *ours = _all_values_and_gradients(
+      [lambda x, k: _direct(x, k, strides, padding),
+       *(functools.partial(convolve, ways=ways) for ways in WAYS)], x, kernel)
+  for found, ways in zip(ours, WAYS, strict=True):
+    _close(found, direct, 1e-5, ways)
 
 
 def test_each_gradient_takes_its_own_way(monkeypatch):
@@ -186,12 +200,12 @@ def test_convolution_on_one_axis_by_hand():
 @pytest.mark.parametrize("kernel_size,strides", [((3, 3, 3), (1, 2, 2)), ((5, 1, 1), (1, 1, 1))])
 def test_depthwise_equals_the_direct_one(kernel_size, strides):
   x, kernel = _random((2, 5, 6, 6, 4)), _random((*kernel_size, 1, 4), 1)
-  direct = _value_and_gradients(lambda x, k: _direct(x, k, strides, SAME, 4), x, kernel)
-  for lowering in lowerings.WAYS:
-    ours = _value_and_gradients(
-        lambda x, k, lowering=lowering: convolution.conv3d(x, k, strides, SAME, lowering, 4),
-        x, kernel)
-    _close(ours, direct, 1e-5, lowering)
+  direct, *ours = _all_values_and_gradients(
+      [lambda x, k: _direct(x, k, strides, SAME, 4),
+       *(lambda x, k, way=way: convolution.conv3d(x, k, strides, SAME, way, 4)
+         for way in lowerings.WAYS)], x, kernel)
+  for found, way in zip(ours, lowerings.WAYS, strict=True):
+    _close(found, direct, 1e-5, way)
 
 
 def test_grouped_convolution_equals_the_direct_one():

@@ -1,4 +1,6 @@
 """Graph networks: graphs and streams against NumPy, networks against the PyTorch ones."""
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,7 +146,8 @@ def test_upright_leaves_bodies_that_have_no_turn():
   score = np.ones(pose.shape[:-1], np.float32)
   # Shoulders point along -x, exactly opposite: no shortest turn exists.
   moved = pose - np.array([0, 0, 1], np.float32)
-  np.testing.assert_array_equal(skeleton_streams.upright(pose, score, V1), moved)
+  upright = jax.jit(lambda p, s: skeleton_streams.upright(p, s, V1))
+  np.testing.assert_array_equal(upright(pose, score), moved)
 
 
 def test_image_and_box_coordinates():
@@ -174,15 +177,15 @@ def test_graph_convolution_is_a_sum_over_neighbours(channels):
 def test_temporal_convolution_is_a_sum_over_frames(size, stride, dilation, frames):
   x = _random(2, 3, frames, 4)
   layer = graph_layers.TemporalConv(5, size, stride, dilation)
-  variables = layer.init(jax.random.key(0), x)
-  kernel = np.asarray(variables["params"]["kernel"])
+  variables = _initialised(layer.init, x)
+  kernel = variables["params"]["kernel"]
   expected = np.zeros((2, 3, -(-frames // stride), 5))
   for t in range(expected.shape[2]):
     for tap in range(size):
       source = t * stride + (tap - size // 2) * dilation
       if 0 <= source < frames:
         expected[:, :, t] += x[:, :, source] @ kernel[tap]
-  np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
+  np.testing.assert_allclose(jax.jit(layer.apply)(variables, x), expected, atol=1e-5)
 
 
 # --- Networks against PyTorch's numbers -----------------------------------------------------
@@ -248,7 +251,7 @@ def test_nonlocal_block_is_the_torch_block():
 def test_nonlocal_options_against_numpy(fields):
   x = _random(2, 3, 4, 4, 6)
   block = NonLocalBlock(zero_scale=False, **fields)
-  variables = block.init(jax.random.key(0), x, train=False)
+  variables = _initialised(functools.partial(block.init, train=False), x)
   params = jax.tree.map(lambda p: _random(*p.shape, seed=p.size), variables["params"])
   variables = {**variables, "params": params}
   project = lambda name: x @ params[name]["kernel"] + params[name]["bias"]
@@ -269,13 +272,14 @@ def test_nonlocal_options_against_numpy(fields):
     weights = products / products.shape[-1]
   y = (weights @ pool(project("g"))).reshape(2, 3, 4, 4, -1) @ params["out"]["kernel"]
   expected = x + y / np.sqrt(1 + 1e-5) * params["bn"]["scale"] + params["bn"]["bias"]
-  np.testing.assert_allclose(block.apply(variables, x, train=False), expected,
-                             atol=1e-4 * abs(expected).max())
+  y = jax.jit(lambda v, x: block.apply(v, x, train=False))(variables, x)
+  np.testing.assert_allclose(y, expected, atol=1e-4 * abs(expected).max())
 
 
 def test_nonlocal_block_starts_as_the_identity():
   x = _random(1, 2, 3, 3, 4)
-  y, _ = NonLocalBlock().init_with_output(jax.random.key(0), x, train=False)
+  y, _ = jax.jit(lambda key: NonLocalBlock().init_with_output(key, x, train=False))(
+      jax.random.key(0, impl="rbg"))
   np.testing.assert_array_equal(y, x)
   with pytest.raises(UserError, match="concatenation"):
     NonLocalBlock(pairwise="concatenation").init(jax.random.key(0), x, train=False)
@@ -345,9 +349,9 @@ def test_models_of_every_layout(layout):
 SMALL = dict(width=6, stage_sizes=(1, 1))
 
 
-def _initialised(model, batch):
+def _initialised(init, *inputs):
   """Variables drawn with NumPy: initialisers would be compiled one by one."""
-  shapes = _shapes(model, batch)
+  shapes = jax.eval_shape(lambda *inputs: init(jax.random.key(0), *inputs), *inputs)
   draw = lambda path, leaf: (
       np.ones(leaf.shape, np.float32) if path[-1].key in ("scale", "var") else
       0.3 * _random(*leaf.shape, seed=leaf.size) if leaf.ndim > 1 else
@@ -358,7 +362,7 @@ def _initialised(model, batch):
 def test_persons_are_averaged(quick_compilation):
   model = stgcn.Model(4, "kinect_v1_20", normalise="none", **SMALL)
   batch = _batch(V1, clips=2)
-  variables = _initialised(model, batch)
+  variables = _initialised(functools.partial(model.init, train=False), batch)
   run = jax.jit(lambda b: model.apply(variables, b, train=False))
   logits, _ = run(batch)
   alone = [run({"pose3d": batch["pose3d"][:, m:m + 1],
@@ -372,7 +376,7 @@ def test_persons_are_averaged(quick_compilation):
 def test_a_small_stgcnpp_learns_in_a_few_steps(quick_compilation):
   model = stgcn.Model(2, "kinect_v1_20", block_dropout=0.1, dropout=0.1, **SMALL)
   batch = {**_batch(V1, clips=4, persons=1), "label": jnp.array([0, 1, 0, 1])}
-  variables = _initialised(model, batch)
+  variables = _initialised(functools.partial(model.init, train=False), batch)
 
   @jax.jit
   def step(variables, key):

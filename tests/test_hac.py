@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from actionjax import configuration, planning, recipe
+from actionjax import configuration, recipe
 from actionjax.errors import UserError
 from actionjax.models import video_network
 from actionjax.steps import gradients, group
@@ -29,7 +29,7 @@ def network(quick_compilation):
   batch = {"video": rng.integers(0, 255, (3, 2, 16, 16, 3), dtype=np.uint8),
            "label": np.array([0, 3, 5], np.int32), "valid": np.array([1, 1, 0], np.float32)}
   variables = jax.jit(lambda key: model.init({"params": key}, batch, train=False))(
-      jax.random.key(0))
+      jax.random.key(0, impl="rbg"))
   return model, variables, batch
 
 
@@ -121,19 +121,6 @@ def _config(data_dir, argument):
   config = configuration.load(f"{ROOT / 'tests' / 'small_hac_config.py'}:{argument}")
   config.data_dir = data_dir
   return config
-
-
-@pytest.mark.parametrize("change, message", [
-    (dict(monitor="nothing"), r"monitor: 'nothing' is no earlier evaluation; there are"),
-    (dict(start="later"), "start: 'later' is no earlier evaluation"),
-    (dict(passes=0), "passes must be at least 1, got 0"),
-    (dict(model_from="nobody"), "model_from: 'nobody' is neither a folder nor an earlier step")])
-def test_repeat_is_checked(change, message):
-  config = _config("nowhere", "")
-  repeat, = (step for step in config.steps if step.kind == "repeat")
-  repeat.update(change)
-  with pytest.raises(UserError, match=message):
-    planning.plan(config)
 
 
 @pytest.mark.parametrize("history, stalled", [

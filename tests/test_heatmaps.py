@@ -1,5 +1,6 @@
 """Heat maps against the released code's numbers and a loop in NumPy."""
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,13 @@ COCO = skeletons.layout("coco_17")
 SIZE = (24, 32)
 
 
+@functools.cache
+def _drawing(**arguments):
+  return jax.jit(lambda p, s: heatmaps.heatmaps(p, s, SIZE, COCO, **arguments))
+
+
 def _draw(points, score, **arguments):
-  return np.asarray(jax.jit(lambda p, s: heatmaps.heatmaps(p, s, SIZE, COCO, **arguments))(
-      jnp.asarray(points), jnp.asarray(score)))
+  return np.asarray(_drawing(**arguments)(points, score))
 
 
 def _skeletons(persons, seed=0, batch=2, frames=3):
@@ -89,8 +94,8 @@ def test_lost_joints_leave_neither_marks_nor_nans(kind):
   points[:, 1], score[:, 1] = np.nan, 0
   np.testing.assert_allclose(_draw(points, score, kind=kind),
                              _draw(points[:, :1], score[:, :1], kind=kind), atol=1e-6)
-  gradients = jax.grad(lambda p, s: heatmaps.heatmaps(p, s, SIZE, COCO, kind=kind).sum(), (0, 1))(
-      jnp.asarray(points), jnp.asarray(score))
+  gradients = jax.jit(jax.grad(lambda p, s: _drawing(kind=kind)(p, s).sum(), (0, 1)))(
+      points, score)
   assert all(np.isfinite(g).all() and np.abs(g).max() > 0.01 for g in gradients)
 
 
@@ -125,12 +130,13 @@ def test_three_views_and_their_fit():
   np.testing.assert_array_equal(front, points[..., :2] * [1, -1])
   np.testing.assert_array_equal(side, points[..., [2, 1]] * [1, -1])
   np.testing.assert_array_equal(above, points[..., [0, 2]] * [1, -1])
-  fitted = np.asarray(heatmaps.fit(front, score, SIZE, padding=0.25))
+  fit = jax.jit(lambda p, s: heatmaps.fit(p, s, SIZE, padding=0.25))
+  fitted = np.asarray(fit(front, score))
   for clip, there in zip(fitted, score > 0):
     low, high = clip[there].min(0), clip[there].max(0)
     np.testing.assert_allclose((low + high) / 2, [15.5, 11.5], atol=1e-4)
     np.testing.assert_allclose((high - low).max(), 24 / 1.25, rtol=1e-5)
-  assert np.isfinite(heatmaps.fit(front, np.zeros_like(score), SIZE)).all()
+  assert np.isfinite(fit(front, np.zeros_like(score))).all()
 
 
 @pytest.mark.parametrize("arguments,word", [

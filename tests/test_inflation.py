@@ -1,4 +1,5 @@
 """Inflated 2D ResNets against the 2D networks, in PyTorch and in NumPy."""
+import functools
 import types
 
 import jax
@@ -112,10 +113,15 @@ def _numpy_features(state, kind, sizes, frames):
   return {name: value.transpose(0, 2, 3, 1) for name, value in found.items()}
 
 
+@functools.cache
+def _network(**fields):
+  model = ResNet3D(**fields)
+  return jax.jit(lambda variables, x: model.apply(variables, x, train=False)[1])
+
+
 def _features(found, clip):
   """Every endpoint of the inflated network on one clip [T,H,W,3]."""
-  model = ResNet3D(**found.fields)
-  run = jax.jit(lambda variables, x: model.apply(variables, x, train=False)[1])
+  run = _network(**found.fields)
   return {name: np.asarray(value[0]) for name, value in run(found.backbone, clip[None]).items()}
 
 

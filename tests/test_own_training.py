@@ -58,7 +58,7 @@ def test_training_and_evaluation_on_an_own_folder(tmp_path, quick_compilation):
 
 
 def test_planning_knows_the_own_dataset(tmp_path):
-  raw = raw_own.folder(tmp_path / "raw", ("clap", "jump", "wave"), clips=1)
+  raw = raw_own.folder(tmp_path / "raw", ("clap", "jump", "wave"), clips=4)
   raw_own.prepare("folder:mine", raw, tmp_path / "data")
   config = own_config(tmp_path / "data")
   step = planning.plan(config).steps[0]

@@ -124,11 +124,11 @@ def test_what_later_steps_would_have_met(vpn, change, message):
      "config.steps[3].levels must lie between 1 and the 12 classes, got 60"),
     (lambda s: s("full_superclasses").update(levels=(None, 4, 6)),
      "config.steps[4].superclasses: stage 2 groups 12 classes into 4, the model wants 12 into 3"),
-    (lambda s: s("full_superclasses").update(counts="all"), "config.steps[3].counts must be one of"),
+    (lambda s: s("full_superclasses").update(counts="all"),
+     "config.steps[3].counts must be one of hard, soft, got 'all'"),
     (lambda s: s("full").loss.update(weights=(None, 1.0)),
      "config.steps[4]: the model has a level at stage"),
-    (lambda s: s("full").update(loss=dict(weights=None, name="cross_entropy"), superclasses=None,
-                                pruned_by="crop"),
+    (lambda s: s("full").update(pruned_by="crop"),
      "config.steps[4].pruned_by: 'crop' is no earlier step that prunes; there are: none"),
     (lambda s: s("gradients").update(model_from="nobody"), "config.steps[7].model_from: 'nobody'"),
     (lambda s: s("gradients").update(layer="neck/kernel"),
@@ -137,6 +137,10 @@ def test_what_later_steps_would_have_met(vpn, change, message):
      "config.steps[8].metric must be one of top1, top5, mean_class_accuracy, got 'top3'"),
     (lambda s: s("by_layers").update(monitor="retrain"),
      "config.steps[8].monitor: 'retrain' is no earlier evaluation"),
+    (lambda s: s("by_layers").update(passes=0),
+     "config.steps[8]: passes must be at least 1, got 0"),
+    (lambda s: s("by_layers").update(model_from="nobody"),
+     "config.steps[8].model_from: 'nobody' is neither a folder nor an earlier step"),
     (lambda s: s("by_layers").update(start="later"),
      "config.steps[8].start: 'later' is no earlier evaluation"),
     (lambda s: s("prune").update(include=("neck/",)),
@@ -157,7 +161,7 @@ def test_what_a_long_recipe_would_have_met_at_its_end(hac, change, message):
 
 @pytest.mark.parametrize("source, message", [
     ("/nowhere/model", "config.steps[0].source: '/nowhere/model' is neither a folder nor an"),
-    (".", "there is no")])
+    (".", "holds no finished model")])
 def test_a_checkpoint_to_adopt_has_to_be_there(vpn, source, message, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   config = configuration.config(name="x", data_dir=vpn.data_dir, data=vpn.data, steps=(

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from actionjax.data.loading import pipeline
-from actionjax.data.loading.config import CROPS, DataConfig
+from actionjax.data.loading.clip_transform import CROPS
+from actionjax.data.loading.config import DataConfig
 from actionjax.evaluators.scores import Scores
 from actionjax.ops import compilation
 from actionjax.training import contracts, sharding, train_step

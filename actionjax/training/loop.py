@@ -53,8 +53,9 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
         profile: tuple[int, int] | None = None) -> tuple[TrainState, checkpoint.Progress]:
   """Trains from the state, or from where an earlier, ended run of this directory was.
 
-  Nothing goes between host and devices unasked: within the loop JAX refuses what is no
-  `device_put` or `device_get` of `jax`. (On CPUs it looks at one direction only, host to device.)
+  Nothing goes between host and devices unasked: within the loop JAX refuses what is neither
+  `sharding.to_devices` nor `jax.device_get` (on CPUs the way to the devices only, which JAX checks
+  there).
 
   Args:
     state: the start; given up to the step (its buffers are reused).
@@ -85,7 +86,7 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
   writer = MetricWriter(directory, step=start) if distributed.is_first() else None
   meter = Meter(start, config.total_steps, batch_size)
   profiler = inspection.Profiler(profile, directory / "profile")
-  scale = _scale(progress, mesh)
+  scale = sharding.to_every_device(np.float32(progress.scale), mesh)
   pending: list[tuple[int, dict]] = []
   asked = False
   feed = _prefetch(batches(step), mesh) if step < config.total_steps else None
@@ -101,7 +102,7 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
           with _aside(meter), stop.raising(step):
             result = validate(state.variables())
           _judge(progress, result, config, optim, step)
-          scale = _scale(progress, mesh)
+          scale = sharding.to_every_device(np.float32(progress.scale), mesh)
           if writer:
             writer.write(step, {f"validation_{k}": v for k, v in result.items()})
             console.say(f"step {step}: validation " + ", ".join(
@@ -157,12 +158,6 @@ def _aside(meter: Meter):
   """For what is not training: the clock stands, and arrays may go where they have to."""
   with meter.paused(), jax.transfer_guard("allow"):
     yield
-
-
-def _scale(progress: checkpoint.Progress, mesh) -> jax.Array:
-  """What the plateau rule multiplies updates by, on the devices."""
-  return jax.make_array_from_process_local_data(
-      sharding.replicated(mesh), np.float32(progress.scale))
 
 
 def _validation_due(step: int, config: LoopConfig, progress: checkpoint.Progress,

@@ -14,7 +14,7 @@ import re
 import numpy as np
 
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import boxes, encoding, protocols, videos
+from actionjax.data.clips import boxes, definition, encoding, protocols, videos
 from actionjax.data.formats import archives, images
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
@@ -62,7 +62,7 @@ def _clip_id(clip: tuple[int, int, int]) -> str:
   return "a{:02d}_s{:02d}_e{:02d}".format(*clip)
 
 
-def find(raw_dir: str, frames: str) -> archives.Found:
+def find(raw_dir: str, frames: str) -> definition.Found:
   """The clips in a folder, however its files are spread over zip archives and subfolders.
 
   Args:
@@ -88,7 +88,7 @@ def find(raw_dir: str, frames: str) -> archives.Found:
   archives.require_all(raw_dir, kinds, _clip_id)
   clips = sorted(set().union(*kinds.values()))
   remarks = [f"{len(clips)} of the {CLIPS} clips of {TITLE} are here"] * (len(clips) != CLIPS)
-  return archives.Found([RawClip(_clip_id(clip), *clip, kinds.get("skeleton", {}).get(clip),
+  return definition.Found([RawClip(_clip_id(clip), *clip, kinds.get("skeleton", {}).get(clip),
                                  kinds.get(frames, {}).get(clip)) for clip in clips], remarks)
 
 

@@ -21,7 +21,7 @@ dataset: it is projected as for Kinect v1 (`ops/projection`, "v1").
 import re
 
 from actionjax.data.builders import _cad
-from actionjax.data.clips import encoding, protocols
+from actionjax.data.clips import definition, encoding, protocols
 from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives
 from actionjax.errors import RawDataError
@@ -36,7 +36,7 @@ _FILE = re.compile(
     r"|rgbd_images/(?P<activity>\w+)/(?P<clip>\d+)/RGB_(?P<number>\d+)\.png)$", re.IGNORECASE)
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
   """The clips in a folder, extracted or in zip archives.
 
   Args:

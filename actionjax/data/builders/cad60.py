@@ -25,7 +25,7 @@ about 2.5 m.
 import re
 
 from actionjax.data.builders import _cad
-from actionjax.data.clips import encoding, protocols
+from actionjax.data.clips import definition, encoding, protocols
 from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives
 from actionjax.data.formats.findings import shown
@@ -46,7 +46,7 @@ _ALSO = {"rinsing_mouth": "rinsing_mouth_with_water", "wearing_contact_lens":
          "wearing_contact_lenses", "talking_on_phone": "talking_on_the_phone"}
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
   """The clips in a folder, in zip archives or extracted.
 
   Args:

@@ -27,7 +27,7 @@ import re
 import numpy as np
 
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import boxes, encoding, image_frames, protocols
+from actionjax.data.clips import boxes, definition, encoding, image_frames, protocols
 from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives, images
 from actionjax.data.formats.archives import Source
@@ -72,7 +72,7 @@ class RawClip:
     return tuple((file.base, file.size) for file in (*files, self.skeleton) if file)
 
 
-def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
+def find(raw_dir: str, video: bool = True, crop: bool = True) -> definition.Found:
   """The clips in a folder of frames, of skeletons, or of both.
 
   Args:
@@ -111,7 +111,7 @@ def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
   nobody = [_clip_id(clip) for clip in clips
             if clip not in kinds["json"] and clip not in kinds["txt"]]
   remarks = [f"{len(nobody)} clip(s) without a skeleton, such as {nobody[0]}"] if nobody else []
-  return archives.Found(
+  return definition.Found(
       [RawClip(_clip_id(clip), *clip, _in_order(kinds["rgb.jpg"].get(clip, {})),
                _in_order(kinds["txt"].get(clip, {})), kinds["json"].get(clip, {}).get(()))
        for clip in clips], remarks)

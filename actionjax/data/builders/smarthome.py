@@ -36,7 +36,7 @@ import re
 import numpy as np
 
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import boxes, encoding, protocols
+from actionjax.data.clips import boxes, definition, encoding, protocols
 from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives
 from actionjax.data.formats.archives import Source
@@ -88,7 +88,7 @@ class RawClip:
     return tuple((source.base, source.size) for source in (self.skeleton, self.video) if source)
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
   """The clips in a folder, however its files are spread over zip archives and subfolders.
 
   Args:
@@ -125,7 +125,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
   without = sorted(set(clips) - set(skeletons))
   if skeletons and without:
     remarks.append(f"{len(without)} clip(s) without a skeleton, such as {without[0]}")
-  return archives.Found([RawClip(name, *clips[name], skeletons.get(name), films.get(name))
+  return definition.Found([RawClip(name, *clips[name], skeletons.get(name), films.get(name))
                          for name in sorted(clips)], remarks)
 
 

@@ -26,8 +26,9 @@ import dataclasses
 
 import numpy as np
 
+from actionjax.data.clips import definition
 from actionjax.data.clips.definition import Dataset
-from actionjax.data.formats import archives, images
+from actionjax.data.formats import images
 from actionjax.data.synthetic import motion, rendering, scene
 
 CLASS_NAMES = tuple(action.name for action in motion.ACTIONS)
@@ -79,9 +80,9 @@ def cross_view(index) -> dict[str, np.ndarray]:
   return {"train": ~test, "test": test}
 
 
-def find(raw_dir=None, *, subjects, cameras, repetitions, **_) -> archives.Found:
+def find(raw_dir=None, *, subjects, cameras, repetitions, **_) -> definition.Found:
   """Lists the variant's clips, class by class. `raw_dir` is ignored: nothing is read."""
-  return archives.Found(
+  return definition.Found(
       Clip(f"a{a:02d}_s{s:02d}_c{c}_r{r}", a, s, c, r)
       for a in range(len(CLASS_NAMES)) for s in range(subjects) for c in range(cameras)
       for r in range(repetitions))

@@ -15,9 +15,9 @@ import numpy as np
 
 from actionjax import skeletons
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import boxes, protocols
+from actionjax.data.clips import boxes, definition, protocols
 from actionjax.data.clips.definition import Dataset
-from actionjax.data.formats import archives, images, matlab
+from actionjax.data.formats import images, matlab
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
@@ -82,7 +82,7 @@ def _list(raw_dir: pathlib.Path, kind: str) -> list[Source]:
   return found
 
 
-def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
+def find(raw_dir: str, video: bool = True, crop: bool = True) -> definition.Found:
   """The clips in a folder that holds the archives, the extracted folders, or the files.
 
   A file that is there twice (an archive beside its extracted folder) counts once.
@@ -130,7 +130,7 @@ def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
         name = f"{clip_id(clip)}_{kind}.mat"
         raise RawDataError(f"{raw_dir} has no {name}, but the clip's other file; fetch it, or "
                            f"take all {kind} files away")
-  return archives.Found([RawClip(clip_id(clip), *clip, kinds.get("depth", {}).get(clip),
+  return definition.Found([RawClip(clip_id(clip), *clip, kinds.get("depth", {}).get(clip),
                                  kinds.get("skeleton", {}).get(clip)) for clip in clips],
                         remarks(len(clips)))
 

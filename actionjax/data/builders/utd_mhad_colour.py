@@ -18,7 +18,7 @@ matched to its frames in proportion, and counted.
 import re
 
 from actionjax.data.builders import utd_mhad
-from actionjax.data.clips import encoding
+from actionjax.data.clips import definition, encoding
 from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives
 from actionjax.ops import projection
@@ -28,7 +28,7 @@ _FILE = re.compile(r"(?:^|/)a(\d+)_s(\d+)_t(\d+)_(color\.avi|skeleton\.mat)$", r
 _KINDS = {"color.avi": "colour video", "skeleton.mat": "skeleton"}
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
   """The clips of a folder, however its files are spread over zip archives and subfolders.
 
   Args:
@@ -54,7 +54,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
   clips = sorted(set().union(*kinds.values()))
   files = [[kinds.get(kind, {}).get(clip) for kind in ("colour video", "skeleton")]
            for clip in clips]
-  return archives.Found([utd_mhad.RawClip(utd_mhad.clip_id(clip), *clip, *found)
+  return definition.Found([utd_mhad.RawClip(utd_mhad.clip_id(clip), *clip, *found)
                          for clip, found in zip(clips, files)], utd_mhad.remarks(len(clips)))
 
 

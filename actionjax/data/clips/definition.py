@@ -27,7 +27,7 @@ class Dataset:
     fps: frames per second; 0 where each clip has its own.
     variants: variant -> keyword arguments of `find` and `encode`; the first is the default.
     protocols: name -> a function of the index; see `data/clips/protocols.py`.
-    find: (raw_dir, **variant) -> `archives.Found`: picklable objects, one per clip, with `clip_id`,
+    find: (raw_dir, **variant) -> `Found`: picklable objects, one per clip, with `clip_id`,
       and with `sources`, a tuple of (file name, bytes), where they come from files (otherwise their
       repr must tell their whole content, as a dataclass's does). Its remarks, of clips that were
       left out, are shown to the user. Raises RawDataError.
@@ -98,3 +98,15 @@ class Dataset:
       raise UserError(f"unknown protocol {name!r} of {self.name}; "
                       f"known: {', '.join(self.protocols)}")
     return self.protocols[name]
+
+
+class Found(list):
+  """What a builder's `find` gives, with lines for the user about what it left out.
+
+  Attributes:
+    remarks: tuple of str.
+  """
+
+  def __init__(self, clips, remarks=()):
+    super().__init__(clips)
+    self.remarks = tuple(remarks)

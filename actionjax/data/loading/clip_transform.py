@@ -4,8 +4,11 @@ import dataclasses
 import numpy as np
 
 from actionjax.data.loading import inputs
-from actionjax.data.loading.config import CROPS, DataConfig
 from actionjax.errors import UserError
+
+CROPS = {"center": ((0.5, 0.5),),
+         # Action Machine's three: top left, centre, bottom right (section 4.1).
+         "three": ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0))}
 
 
 class ClipTransform:
@@ -16,9 +19,13 @@ class ClipTransform:
       in the mirror, each of these in the windows of `crops`.
   """
 
-  def __init__(self, config: DataConfig, *, views: int = 1, crops: str = "center",
+  def __init__(self, config, *, views: int = 1, crops: str = "center",
                flips: bool = False):
-    """Raises UserError where several `crops` would all be the same window."""
+    """The transform of a `loading.config.DataConfig`.
+
+    Raises:
+      UserError: several `crops` would all be the same window.
+    """
     self._config = config
     self._arrays = config.arrays
     # What others follow is drawn before them.

@@ -12,10 +12,6 @@ from actionjax.data.clips.definition import Dataset
 from actionjax.data.loading import inputs
 from actionjax.errors import UserError
 
-CROPS = {"center": ((0.5, 0.5),),
-         # Action Machine's three: top left, centre, bottom right (section 4.1).
-         "three": ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0))}
-
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:

@@ -120,4 +120,4 @@ def known() -> tuple[str, ...]:
   names = {new: old for old, new in _MODULES.items()}
   return tuple(sorted(
       names.get(path.stem, path.stem) for path in pathlib.Path(__file__).parent.glob("*.py")
-      if "class Config(inputs.Input)" in path.read_text()))
+      if "\nclass Config(inputs.Input)" in path.read_text()))

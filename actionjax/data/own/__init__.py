@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from actionjax.data.clips import definition
 from actionjax.data.clips.dataset import ClipDataset, Index
 from actionjax.data.clips.definition import Dataset
-from actionjax.data.formats import archives
 from actionjax.data.formats.findings import Findings, shown
 from actionjax.errors import UserError
 
@@ -179,9 +179,9 @@ def _dataset(name: str, facts: Facts, options: Mapping, protocols: Mapping) -> D
       protocols=protocols, find=functools.partial(_find, name), encode=module(kind).encode)
 
 
-def _find(name: str, raw_dir: str, **options) -> archives.Found:
+def _find(name: str, raw_dir: str, **options) -> definition.Found:
   surveyed = survey(name, raw_dir, options)
-  return archives.Found(surveyed.clips, surveyed.remarks)
+  return definition.Found(surveyed.clips, surveyed.remarks)
 
 
 # ---- protocols -----------------------------------------------------------------------

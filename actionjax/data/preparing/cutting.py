@@ -76,7 +76,8 @@ def cut(dataset: ClipDataset, data_dir, *, size: int | None = None,
       poses += sum(len(zlib.compress(record[key].tobytes()))
                    for key in ("pose3d", "pose2d", "pose_score"))
     folder, shards = tfds_dataset.write(
-        catalogue.of(dataset), dataset.info["variant"], root, sizes,
+        catalogue.of(dataset), catalogue.module(dataset.info["dataset"]),
+        dataset.info["variant"], root, sizes,
         lambda number: (staged / str(number)).read_bytes(),
         compression=_COMPRESSION)
     has_frames, index = tfds_dataset.read_back(folder, shards)

@@ -117,7 +117,8 @@ def _build(raw: _Raw, staged, root, facts) -> pathlib.Path:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
   from actionjax.data.preparing import tfds_dataset
   folder, shards = tfds_dataset.write(
-      source, raw.variant, root, [path.stat().st_size - 4 for path in staged],
+      source, catalogue.module(source.name), raw.variant, root,
+      [path.stat().st_size - 4 for path in staged],
       lambda i: staging.read(staged[i]))
   frames, index = tfds_dataset.read_back(folder, shards)
   index.save(folder / INDEX_FILE)

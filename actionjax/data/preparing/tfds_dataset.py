@@ -11,7 +11,6 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.utils import shard_utils
 
-from actionjax.data import catalogue
 from actionjax.data.clips import dataset, record
 from actionjax.data.clips.definition import Dataset
 
@@ -64,9 +63,13 @@ class _ClipsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self.info.set_splits(tfds.core.splits.SplitDict([split]))
 
 
-def builder_class(source: Dataset) -> type[tfds.core.GeneratorBasedBuilder]:
-  """The TFDS builder of a dataset; its variants are TFDS builder configs."""
-  module = catalogue.module(source.name)
+def builder_class(source: Dataset,
+                  module: types.ModuleType) -> type[tfds.core.GeneratorBasedBuilder]:
+  """The TFDS builder of a dataset; its variants are TFDS builder configs.
+
+  Args:
+    module: that the dataset comes from, whose name and docstring it bears.
+  """
   kind = source.name.partition(":")[0]  # of a user's dataset, whose own name is a variant's
   configs = [tfds.core.BuilderConfig(name=variant) for variant in source.variants]
   # Not registered with TFDS: the same dataset may be asked for twice in a process.
@@ -90,12 +93,13 @@ def _write_shard(path: str, serialized, compression: str) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from None
 
 
-def write(source: Dataset, variant: str, root, sizes: list[int], read,
+def write(source: Dataset, module: types.ModuleType, variant: str, root, sizes: list[int], read,
           compression: str = "") -> tuple[pathlib.Path, list]:
   """Writes the split `clips` of a dataset, in the given order.
 
   Args:
     source, variant: the dataset, and which of its variants the records are of.
+    module: see `builder_class`.
     root: the files go to `<root>/<name>/<variant>/<version>`.
     sizes: bytes of each record.
     read: function (i) -> record i, a serialized Example.
@@ -107,7 +111,7 @@ def write(source: Dataset, variant: str, root, sizes: list[int], read,
   Raises:
     OSError: the disk is full.
   """
-  builder = builder_class(source)(data_dir=root, config=variant)
+  builder = builder_class(source, module)(data_dir=root, config=variant)
   builder.sizes, builder.read, builder.compression = sizes, read, compression
   with contextlib.redirect_stdout(io.StringIO()):  # it talks of downloads
     builder.download_and_prepare(file_format="array_record")
