@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -93,7 +93,7 @@ def arguments(arg: str | None, **defaults) -> Any:
     UserError: an unknown key, or a value of another type than its default.
   """
   values = dict(defaults)
-  for item in filter(None, (arg or "").split(",")):
+  for item in _items(arg):
     key, equals, text = item.partition("=")
     if key not in defaults:
       raise UserError(f"config argument {key!r} is not known{_nearest(key, defaults)}; "
@@ -108,6 +108,47 @@ def arguments(arg: str | None, **defaults) -> Any:
     else:
       values[key] = _typed(text, type(default), item)
   return ml_collections.FrozenConfigDict(values)
+
+
+def named(arg: str | None) -> set[str]:
+  """Names of the arguments that a config's argument string gives a value."""
+  return {item.partition("=")[0] for item in _items(arg)}
+
+
+def _items(arg: str | None) -> list[str]:
+  return [item for item in (arg or "").split(",") if item]
+
+
+def config(*, name: str, steps: Iterable[Mapping], seed: int = 0, data_dir: str | None = None,
+           **sections) -> "ConfigDict":
+  """A config; see `planning` for what it holds.
+
+  Args:
+    name: of the config.
+    steps: its steps in order, plain dicts.
+    seed: of every random number.
+    data_dir: of prepared datasets; None leaves it to `--config.data_dir` and the environment.
+    **sections: what its steps share, such as `data` and `batch_size`.
+
+  Returns:
+    All of it as ConfigDicts, also what is nested in tuples, so that `--config.KEY=VALUE` reaches
+    every value. No two places share one, so that it reaches no other.
+  """
+  place = ml_collections.config_dict.placeholder(str)
+  place.set(data_dir)
+  return _config_dict({"name": name, "seed": seed, "data_dir": place, **sections,
+                       "steps": tuple(steps)})
+
+
+def _config_dict(value: Any) -> Any:
+  if hasattr(value, "keys"):
+    made = ml_collections.ConfigDict()
+    for key in value:
+      made[key] = _config_dict(value[key])
+    return made
+  if isinstance(value, (tuple, list)):
+    return tuple(_config_dict(item) for item in value)
+  return value
 
 
 def _typed(text: str, kind: type, item: str) -> Any:

@@ -3,10 +3,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 import actionjax
-from actionjax import planning, recipe, skeletons
+from actionjax import configuration, planning, recipe, skeletons
 from actionjax.data import catalogue
 from actionjax.data.loading import pose2d
 from actionjax.errors import UserError
@@ -60,13 +59,13 @@ def _convert(root, name, state, **options):
 
 
 def _config(root, source="converted", **model):
-  return ConfigDict(dict(
-      name="adopted", seed=0, data_dir=str(root / "data"),
+  return configuration.config(
+      name="adopted", data_dir=str(root / "data"),
       data=dict(dataset="annotations:mine", protocol="xsub", pose2d=POSE2D),
-      steps=(ConfigDict(dict(kind="adopt", source=str(root / source), model=dict(
-          name="posec3d", backbone=BACKBONE, maps=MAPS) | model)),
-             ConfigDict(dict(kind="evaluate", name="test", batch_size=2,
-                             views=dict(temporal=3, flips=True))))))
+      steps=(dict(kind="adopt", source=str(root / source), model=dict(
+                 name="posec3d", backbone=BACKBONE, maps=MAPS) | model),
+             dict(kind="evaluate", name="test", batch_size=2,
+                  views=dict(temporal=3, flips=True))))
 
 
 @pytest.mark.slow

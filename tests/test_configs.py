@@ -55,6 +55,9 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize("name, argument, message", [
     ("posec3d_utd_mhad", "source=3d", "source=3d is neither pose3d nor pose2d"),
+    ("posec3d_ntu60", "network=gcn", "network=gcn is none of slowonly, slowonly_346,"),
+    ("posec3d_ntu60", "test=FOLDER,kind=joint+limb", "test=FOLDER is one network: give kind="),
+    ("hac_ntu60", "scopes=all", "scopes=all is none of both, altogether, by_layers, none"),
     ("posec3d_ntu60", "released=open", "released=open is none of pyskl, mmaction2"),
     ("stgcnpp_ntu60", "network=gcn", "network=gcn is none of stgcnpp, stgcn, msg3d"),
     ("stgcnpp_ntu60", "stream=joint+bones", "stream=bones is none of joint, bone,"),
@@ -76,8 +79,9 @@ def test_the_released_test_pipelines():
   load = lambda argument: configuration.load(
       f"{configuration.shipped_directory()}/posec3d_ntu60.py:test=FOLDER,{argument}")
   theirs, others = load("kind=limb"), load("kind=limb,released=mmaction2")
-  assert dict(theirs.data.pose2d) == {} and "limbs" not in theirs.steps[0].model.maps
-  assert dict(others.data.pose2d) == {"frames": "mmaction2", "test_resize": "center"}
+  clip = dict(num_frames=48, persons=2, size=(56, 56), test_size=(64, 64))
+  assert dict(theirs.data.pose2d) == clip and "limbs" not in theirs.steps[0].model.maps
+  assert dict(others.data.pose2d) == clip | {"frames": "mmaction2", "test_resize": "center"}
   assert len(others.steps[0].model.maps.limbs) == 17
 
 

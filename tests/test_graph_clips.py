@@ -14,7 +14,6 @@ from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout
 from actionjax.models import stgcn
 from actionjax.ops import skeleton_streams
-from actionjax.papers import stgcn as paper
 from actionjax.steps import train
 from tests import raw_own, references
 from tests.views import shared
@@ -231,10 +230,9 @@ def test_3d_skeletons_that_are_not_there(place):
 
 def test_a_converted_checkpoint_scores_an_annotation_file(place, tmp_path, quick_compilation):
   """Through the shipped recipe, and computed clip by clip from the stored skeletons."""
-  args = configuration.arguments(
-      f"dataset=annotations:mine,network=stgcn,stream=joint_motion,dimensions=2,clips=3,"
-      f"test={place / 'converted'}", **paper.arguments("", "xsub"))
-  config = paper.config("mine", args)
+  config = configuration.load(
+      f"{configuration.shipped_directory()}/stgcnpp_ntu60.py:dataset=annotations:mine,"
+      f"network=stgcn,stream=joint_motion,dimensions=2,clips=3,test={place / 'converted'}")
   config.data_dir = str(place / "data")
   config.data.graph.num_frames = 8
   metrics = recipe.run(config, tmp_path / "run")["test"]

@@ -149,10 +149,10 @@ def test_the_command_names_the_faulty_line(runs, tmp_path, fault, debug):
   small = pathlib.Path(__file__).with_name("small_config.py")
   config = tmp_path / "faulty_config.py"
   config.write_text(
-      "from ml_collections import ConfigDict\n\nfrom actionjax import configuration\n\n\n"
+      "from actionjax import configuration\n\n\n"
       "def get_config(arg=''):\n"
       f"  config = configuration.load(f'{small}:{{arg}}')\n"
-      f"  config.steps[1].model = ConfigDict(dict(name='tests.faulty', fault={fault!r}))\n"
+      f"  config.steps[1].model = dict(name='tests.faulty', fault={fault!r})\n"
       "  return config\n")
   process = runs.start(tmp_path / "run", "cut,first=4", config=config, more=(f"--debug={debug}",))
   assert process.wait(timeout=300) == 1

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from actionjax import configuration, planning, recipe, workdirs
 from actionjax.data.preparing import preparation
@@ -165,8 +164,8 @@ def test_what_a_long_recipe_would_have_met_at_its_end(hac, change, message):
     (".", "holds no finished model")])
 def test_a_checkpoint_to_adopt_has_to_be_there(vpn, source, message, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  config = ConfigDict(dict(name="x", data_dir=vpn.data_dir, data=vpn.data.to_dict(), steps=(
-      dict(kind="adopt", source=source, model=vpn.steps[1].model.to_dict()),)))
+  config = configuration.config(name="x", data_dir=vpn.data_dir, data=vpn.data, steps=(
+      dict(kind="adopt", source=source, model=vpn.steps[1].model),))
   with pytest.raises(UserError) as error:
     planning.plan(config)
   assert message in str(error.value)
