@@ -36,7 +36,7 @@ MODULES = {
 
 
 # Old key of a config -> new one, wherever the new one is known.
-KEYS = {"part": "split"}
+KEYS = {"part": "split", "turn": "rotate", "fit": "fill"}
 # Old flag of a command -> new one.
 FLAGS = {"part": "split"}
 

@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
                  maps=dict(posec3d.FEW_CLIPS, size=pose2d["size"],
                            test_size=pose2d["test_size"]))
   else:
-    data["pose"] = dict(num_poses=8 if args.tiny else 20, persons=2, turn=15.0)
+    data["pose"] = dict(num_poses=8 if args.tiny else 20, persons=2, rotate=15.0)
     model = dict(name="pose_network", pose=dict(name="gcn"))
     if args.tiny:
       model["pose"].update(features=8, conv_features=(8,))

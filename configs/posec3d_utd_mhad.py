@@ -35,8 +35,8 @@ def get_config(arg: str = "") -> ConfigDict:
     raise configuration.UserError(f"config argument source={args.source} is neither pose3d nor "
                                   "pose2d")
   if args.source == "pose3d":
-    maps.update(source="pose3d", fit=True)
-    data.update(pose=dict(num_poses=frames, persons=1, turn=30.0))
+    maps.update(source="pose3d", fill=True)
+    data.update(pose=dict(num_poses=frames, persons=1, rotate=30.0))
   else:
     # The released test pipelines show the whole of what training sees parts of.
     maps.update(test_size=(round(side * 8 / 7),) * 2)

@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
   # Clips have 41 to 125 frames.
   data = dict(
       dataset="utd_mhad", protocol="cross_subject", validation=0.1, time_jitter=0.15,
-      pose=dict(num_poses=48 if args.cpu else 100, persons=1, turn=20.0), threads=4, workers=0)
+      pose=dict(num_poses=48 if args.cpu else 100, persons=1, rotate=20.0), threads=4, workers=0)
   # The body's own axes ("upright") would undo the random turn, and all subjects face the camera.
   model = dict(name="stgcn", variant=args.variant, stream=args.stream, normalise="translate",
                dropout=0.3, block_dropout=0.1)

@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     video.update(num_frames=16, size=(56, 56))
   data = dict(
       dataset="utd_mhad", protocol="cross_subject", validation=0.1, time_jitter=0.15, video=video,
-      pose=dict(num_poses=20, persons=1, turn=15.0), threads=4, workers=0)
+      pose=dict(num_poses=20, persons=1, rotate=15.0), threads=4, workers=0)
   backbone = dict(name="resnet3d", block="basic", kernels="factorised", stem_kernel=(3, 7, 7),
                   stem_pool=(), spatial_strides=(1, 2, 2, 1), temporal_strides=(1, 2, 2, 1))
   backbone |= (dict(stage_sizes=(1, 1, 1, 1), width=16) if args.cpu else

@@ -23,7 +23,7 @@ from actionjax.errors import UserError
 CONFIG = DataConfig(
     dataset="synthetic_actions", variant="tiny", protocol="cross_subject", flip=0.5, threads=1,
     inputs=dict(video=video.Config(num_frames=4, size=(24, 20), crop=0.9, scale_jitter=0.1),
-                pose=pose3d.Config(num_poses=5, persons=2, turn=15.0)))
+                pose=pose3d.Config(num_poses=5, persons=2, rotate=15.0)))
 
 
 @pytest.fixture(scope="module")

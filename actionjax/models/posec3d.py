@@ -48,7 +48,7 @@ class Maps:
       trained weights depend on.
     scale: factor from the batch's pixels to the maps', 0.25 for a video of 224 pixels and maps
       of 56.
-    fit: instead scales and moves every clip so that its skeletons fill the maps; which it takes
+    fill: instead scales and moves every clip so that its skeletons fill the maps; which it takes
       for `pose3d`.
     source: "pose2d", or "pose3d" for three views on the channel axis (footnote 3).
     rotate, stretch: of every clip in training, see `affine.random_affine`; each view has its own.
@@ -62,7 +62,7 @@ class Maps:
   use_scores: bool = True
   limbs: Sequence[Sequence[int]] | None = None
   scale: float = 1.0
-  fit: bool = False
+  fill: bool = False
   source: Literal["pose2d", "pose3d"] = "pose2d"
   test_size: Sequence[int] | None = None
   rotate: float = 0.0
@@ -74,8 +74,8 @@ class Maps:
       annotations.check_fields(self)
     except ValueError as error:
       raise UserError(f"model.maps.{error}") from None
-    if self.source == "pose3d" and not self.fit:
-      raise UserError("model.maps.fit must be True for pose3d, whose metres are no pixels")
+    if self.source == "pose3d" and not self.fill:
+      raise UserError("model.maps.fill must be True for pose3d, whose metres are no pixels")
     if self.sigma <= 0:
       raise UserError(f"model.maps.sigma must be above 0, got {self.sigma:g}")
     for field in ("size", "test_size"):
@@ -94,7 +94,7 @@ class Maps:
     """
     for field, maps, pixels in (("size", self.size, size),
                                 ("test_size", self.test_size or self.size, test_size)):
-      if not self.fit and tuple(maps) != tuple(round(side * self.scale) for side in pixels):
+      if not self.fill and tuple(maps) != tuple(round(side * self.scale) for side in pixels):
         raise UserError(f"model.maps.{field} is {tuple(maps)}, but data.pose2d.{field} "
                         f"{tuple(pixels)} times model.maps.scale {self.scale:g} is what the "
                         "skeletons lie in")
@@ -121,7 +121,7 @@ class Maps:
     views = heatmaps.three_views(points) if self.source == "pose3d" else (points,)
     volumes = []
     for number, view in enumerate(views):
-      view = heatmaps.fit(view, score, size) if self.fit else view * self.scale
+      view = heatmaps.fit(view, score, size) if self.fill else view * self.scale
       if train and self.jitters:
         keys = jax.random.split(jax.random.fold_in(key, number), len(view))
         view = affine.random_affine(view, [(side - 1) / 2 for side in reversed(size)], keys,

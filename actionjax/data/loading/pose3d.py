@@ -17,11 +17,11 @@ class Config(inputs.Input):
   Attributes:
     num_poses: t; one frame out of each of t equal chunks of the clip.
     persons: M, the first ones as stored; absent persons are zeros with score 0.
-    turn: training turns the skeleton about the vertical by up to this many degrees.
+    rotate: training turns the skeleton about the vertical by up to this many degrees.
   """
   num_poses: int
   persons: int = 1
-  turn: float = 0.0
+  rotate: float = 0.0
 
   arrays: ClassVar = ("pose3d", "pose_score")
   reads: ClassVar = ("pose3d", "pose_score")
@@ -61,8 +61,8 @@ def apply(config: Config, record: dict, shared: inputs.Shared, choice: np.ndarra
   first, length = sampling.cut(pose.shape[1], shortest=shared.shortest, draws=shared.interval)
   picks = first + sampling.chunks(length, config.num_poses, choice)
   pose, score = transforms.pick_pose(pose, score, picks, config.persons)
-  if config.turn:
-    pose = transforms.turn_pose3d(pose, score, np.deg2rad(config.turn) * shared.turn)
+  if config.rotate:
+    pose = transforms.turn_pose3d(pose, score, np.deg2rad(config.rotate) * shared.turn)
   if shared.mirror:
     pose, score = transforms.mirror_pose(pose, shared.layout), score[..., shared.layout.mirror]
   return {"pose3d": pose, "pose_score": score}
