@@ -42,5 +42,6 @@ setup(
         "torch": ["torch>=2.4"],
         "pose": ["onnxruntime>=1.19"],
         "beam": ["apache-beam>=2.77"],
+        "typing": ["jaxtyping>=0.3", "beartype>=0.20"],
     },
 )

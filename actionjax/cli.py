@@ -3,8 +3,9 @@ import errno
 import os
 import sys
 
-from absl import app
+from absl import app, flags
 
+from actionjax import renamed
 from actionjax.errors import UserError
 
 
@@ -22,7 +23,11 @@ def run(main, parser=None) -> None:
 
   def parse(argv):
     try:
-      return parser(argv)
+      for argument in argv[1:]:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and name in renamed.FLAGS and name not in flags.FLAGS:
+          raise UserError(f"--{name} is now --{renamed.FLAGS[name]}")
+      return (parser or app.parse_flags_with_usage)(argv)
     except UserError as error:
       _fail(" ".join(str(error).split()))
 
@@ -45,7 +50,7 @@ def run(main, parser=None) -> None:
     except KeyboardInterrupt:
       _fail("interrupted; the same command goes on where it stopped", 130)
 
-  app.run(guarded, flags_parser=parse if parser else app.parse_flags_with_usage)
+  app.run(guarded, flags_parser=parse)
 
 
 def _ask_for_huge_pages() -> None:

@@ -12,12 +12,12 @@ import importlib.util
 import inspect
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from actionjax import renamed
+from actionjax import annotations, renamed
 from actionjax.errors import UserError
 
 # Networks are built from plain dicts too, where this library is not installed.
@@ -93,7 +93,7 @@ def arguments(arg: str | None, **defaults) -> Any:
     UserError: an unknown key, or a value of another type than its default.
   """
   values = dict(defaults)
-  for item in filter(None, (arg or "").split(",")):
+  for item in _items(arg):
     key, equals, text = item.partition("=")
     if key not in defaults:
       raise UserError(f"config argument {key!r} is not known{_nearest(key, defaults)}; "
@@ -108,6 +108,47 @@ def arguments(arg: str | None, **defaults) -> Any:
     else:
       values[key] = _typed(text, type(default), item)
   return ml_collections.FrozenConfigDict(values)
+
+
+def named(arg: str | None) -> set[str]:
+  """Names of the arguments that a config's argument string gives a value."""
+  return {item.partition("=")[0] for item in _items(arg)}
+
+
+def _items(arg: str | None) -> list[str]:
+  return [item for item in (arg or "").split(",") if item]
+
+
+def config(*, name: str, steps: Iterable[Mapping], seed: int = 0, data_dir: str | None = None,
+           **sections) -> "ConfigDict":
+  """A config; see `planning` for what it holds.
+
+  Args:
+    name: of the config.
+    steps: its steps in order, plain dicts.
+    seed: of every random number.
+    data_dir: of prepared datasets; None leaves it to `--config.data_dir` and the environment.
+    **sections: what its steps share, such as `data` and `batch_size`.
+
+  Returns:
+    All of it as ConfigDicts, also what is nested in tuples, so that `--config.KEY=VALUE` reaches
+    every value. No two places share one, so that it reaches no other.
+  """
+  place = ml_collections.config_dict.placeholder(str)
+  place.set(data_dir)
+  return _config_dict({"name": name, "seed": seed, "data_dir": place, **sections,
+                       "steps": tuple(steps)})
+
+
+def _config_dict(value: Any) -> Any:
+  if hasattr(value, "keys"):
+    made = ml_collections.ConfigDict()
+    for key in value:
+      made[key] = _config_dict(value[key])
+    return made
+  if isinstance(value, (tuple, list)):
+    return tuple(_config_dict(item) for item in value)
+  return value
 
 
 def _typed(text: str, kind: type, item: str) -> Any:
@@ -138,6 +179,8 @@ def to_dict(section: Any) -> Any:
 def check_keys(section: Mapping, known, path: str) -> None:
   """Raises UserError where `section` has a key that is not among `known`."""
   for key in section:
+    if key not in known and renamed.KEYS.get(key) in known:
+      raise UserError(f"{path}.{key} is now {path}.{renamed.KEYS[key]}")
     if key not in known:
       raise UserError(f"{path} has no key {key!r}{_nearest(key, known)}; "
                       f"known: {', '.join(sorted(known))}")
@@ -170,10 +213,20 @@ def build(target: Callable, section: Mapping, path: str, **extra):
                                            inspect.Parameter.KEYWORD_ONLY)]
   if missing:
     raise UserError(f"{path} lacks {', '.join(sorted(missing))}")
+  check_types(target, values, path)
   try:
     return target(**values, **extra)
   except (TypeError, ValueError) as error:
     raise UserError(f"{path}: {error}") from error
+
+
+def check_types(target: Callable, values: Mapping, path: str) -> None:
+  """Raises UserError where a value is not what the annotation of `target` says."""
+  hints = annotations.of(target)
+  for name, value in values.items():
+    wanted = annotations.mismatch(hints[name], value) if name in hints else None
+    if wanted:
+      raise UserError(f"{path}.{name} must be {wanted}, got {value!r}")
 
 
 def merge(base: Mapping, override: Mapping) -> dict:

@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 def say(line: str) -> None:
   """Prints a line on stderr, above any progress bar."""
-  import jax
-  if jax.process_index() == 0:
+  from actionjax import distributed  # which imports JAX: not before the flags are checked
+  if distributed.is_first():
     tqdm.write(line, file=sys.stderr)
     sys.stderr.flush()

@@ -1,7 +1,8 @@
-"""Joining the processes of one run."""
+"""The processes of one run: joining them, telling the first, waiting for all."""
 import os
 
 import jax
+from jax.experimental import multihost_utils
 
 from actionjax.errors import UserError
 
@@ -33,3 +34,18 @@ def initialise(distributed: bool) -> None:
         int(os.environ["ACTIONJAX_PROCESS"]))
   elif distributed:
     jax.distributed.initialize()
+
+
+def is_first() -> bool:
+  """Whether this process is the one that prints, and writes what all would write alike."""
+  return jax.process_index() == 0
+
+
+def wait_for_all(name: str) -> None:
+  """Returns once every process of the run has come here.
+
+  Args:
+    name: of the place, the same in all processes, for the message where they disagree.
+  """
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)

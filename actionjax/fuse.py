@@ -27,11 +27,10 @@ def main() -> None:
     raise UserError(f"--weights: {error}") from None
   if len(weights) != len(places):
     raise UserError(f"--weights gives {len(weights)} for {len(places)} of --scores")
-  from actionjax import recipe
+  from actionjax import distributed, recipe
   metrics = recipe.run(dict(name="fuse", steps=(dict(kind="fuse", sources=tuple(
       dict(scores=place, weight=weight) for place, weight in zip(places, weights))),)), _OUT.value)
-  import jax
-  if jax.process_index() == 0:
+  if distributed.is_first():
     print(json.dumps(metrics, indent=2))
 
 

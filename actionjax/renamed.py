@@ -1,4 +1,4 @@
-"""Old names of modules: each is refused in one line that gives the new one."""
+"""Old names, of modules, config keys and flags: refused in one line that gives the new one."""
 import re
 
 _MODULES = {
@@ -33,6 +33,12 @@ MODULES = {
     ".".join(filter(None, ("actionjax", room, old))): " or ".join(
         f"actionjax.{name}" for name in new.split(" or "))
     for room, names in _MODULES.items() for old, new in names.items()}
+
+
+# Old key of a config -> new one, wherever the new one is known.
+KEYS = {"part": "split", "turn": "rotate", "fit": "fill"}
+# Old flag of a command -> new one.
+FLAGS = {"part": "split"}
 
 
 def module(name: str) -> str | None:

@@ -20,7 +20,7 @@ _RUNS = {row: flags.DEFINE_string(row, None, f"{what}: a workdir, one of its ste
                            ("robust_gcn", "A graph network trained with joints missing"))}
 _OUT = flags.DEFINE_string("out", None, "Folder for the results.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Root of prepared datasets.")
-_PART = flags.DEFINE_string("part", "test", "Part of the protocol to score.")
+_SPLIT = flags.DEFINE_string("split", "test", "Split of the protocol to score.")
 _VIEWS = flags.DEFINE_integer("views", 1, "Views of a clip along time.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips a batch.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of what is dropped.")
@@ -35,17 +35,17 @@ def main() -> None:
           for row, flag in _RUNS.items() if flag.value}
   if not runs:
     raise UserError("name at least one finished run: --cnn=RUN, --gcn=RUN or --robust_gcn=RUN")
-  from actionjax import recipe
+  from actionjax import distributed, recipe
   from actionjax.papers import posec3d_robustness
   from actionjax.training import checkpoint
   for run in runs.values():
     checkpoint.find_model(run)
-  config = posec3d_robustness.robustness(runs, part=_PART.value, views=dict(temporal=_VIEWS.value),
-                              batch_size=_BATCH_SIZE.value, drop_seed=_SEED.value)
+  config = posec3d_robustness.robustness(
+      runs, split=_SPLIT.value, views=dict(temporal=_VIEWS.value),
+      batch_size=_BATCH_SIZE.value, drop_seed=_SEED.value)
   out = pathlib.Path(_OUT.value)
   metrics = recipe.run(config | {"data_dir": _DATA_DIR.value}, out)
-  import jax
-  if jax.process_index() == 0:
+  if distributed.is_first():
     table = posec3d_robustness.robustness_table(metrics, runs, _METRIC.value)
     (out / "robustness.md").write_text(table + "\n")
     print(table)

@@ -10,9 +10,9 @@ DEPTH = flags.DEFINE_integer("depth", 2, "Levels of modules to list.", lower_bou
 def main() -> None:
   """One table a training step of the recipe."""
   cli.quiet_libraries()
-  from actionjax import recipe
+  from actionjax import planning
   from actionjax.report import summary
-  for step in recipe.flatten(recipe.plan(configuration.given(CONFIG))):
+  for step in planning.plan(configuration.given(CONFIG), lenient=True).flatten():
     parsed = step.module.parse(step.config, step.path)
     if hasattr(parsed, "model"):
       print(f"step {step.name}:\n{summary.table(parsed.model, parsed.data, depth=DEPTH.value)}\n")

@@ -19,7 +19,7 @@ first pass' weights in the second; norm=l2|rms; init=DIR; seed=N.
 from ml_collections import ConfigDict
 
 from actionjax import configuration
-from actionjax.papers import hac
+from actionjax.papers import hac as recipe
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -27,9 +27,19 @@ def get_config(arg: str = "") -> ConfigDict:
   args = configuration.arguments(
       arg, protocol="view_3", depth=50, scopes="both", uncropped=True, leak=False,
       warm_start=False, norm="l2", init="", seed=0)
-  return hac.config(hac.Settings(
-      name="hac_nucla", dataset="nucla", protocol=args.protocol, levels=(None, 2, 5),
-      weights=hac.SMALL_WEIGHTS, video=hac.PAPER_VIDEO, backbone=hac.resnet(args.depth),
-      optim=hac.PAPER_OPTIM, uncropped="uncropped" if args.uncropped else None,
-      scopes=hac.scopes(args.scopes), leak=args.leak, warm_start=args.warm_start,
-      norm=args.norm, init=args.init, seed=args.seed, data=dict(flip=0.5, threads=16)))
+  # Cut from the box resized to 256x256 (section "Preprocessing").
+  data = dict(dataset="nucla", protocol=args.protocol, validation=0.1, flip=0.5, threads=16,
+              video=dict(num_frames=8, size=(224, 224), crop=0.875, margin=0.1))
+  return configuration.config(
+      name="hac_nucla", seed=args.seed, data=data, batch_size=16,
+      steps=recipe.steps(
+          args, data=data, model=dict(backbone=recipe.resnet(args.depth), dtype="bfloat16"),
+          # Superclasses and loss weights by level (section "Implementation details").
+          group=dict(levels=(None, 2, 5), counts="hard", seed=args.seed),
+          weights=(None, 1 / 16, 1 / 4, 1.0),
+          # A tenth of the rate after two epochs in a row without a lower validation loss (same
+          # section; the optimiser is that of the code the papers build on).
+          train=dict(epochs=20.0, optim=dict(name="adam", learning_rate=1e-4, schedule="constant",
+                                             plateau_factor=0.1, plateau_patience=1)),
+          retrain=dict(epochs=20.0), repeat=dict(passes=8, patience=2),
+          prune=dict(fraction=0.1, norm=args.norm), evaluate=dict(views=dict(temporal=5))))

@@ -11,7 +11,7 @@ model directory to start from; seed=N; tiny: the few seconds' worth that tests u
 weights, which small datasets do not carry far; it is meant as a first number. What it reaches
 depends on the data.
 """
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from actionjax import configuration
 from actionjax.papers import posec3d
@@ -25,18 +25,13 @@ def get_config(arg: str = "") -> ConfigDict:
   if args.inputs not in ("video", "pose", "pose2d"):
     raise configuration.UserError(f"config argument inputs={args.inputs} is neither video nor pose "
                                   "nor pose2d")
-  config = ConfigDict()
-  config.name = "own_data"
-  config.seed = args.seed
-  config.data_dir = config_dict.placeholder(str)
   small = args.cpu or args.tiny
-  config.data = ConfigDict(dict(
-      dataset=args.dataset, protocol=args.protocol, validation=0.1, flip=args.flip,
-      time_jitter=0.15, threads=4, workers=0))
+  data = dict(dataset=args.dataset, protocol=args.protocol, validation=0.1, flip=args.flip,
+              time_jitter=0.15, threads=4, workers=0)
   if args.inputs == "video":
-    config.data.video = ConfigDict(dict(
+    data["video"] = dict(
         num_frames=4 if args.tiny else 16, size=(16, 16) if args.tiny else
-        (56, 56) if small else (112, 112), crop=0.9, scale_jitter=0.1, intensity_jitter=0.15))
+        (56, 56) if small else (112, 112), crop=0.9, scale_jitter=0.1, intensity_jitter=0.15)
     backbone = dict(name="resnet3d", block="basic", kernels="factorised", stem_pool=(),
                     stem_kernel=(3, 7, 7), spatial_strides=(1, 2, 2, 1),
                     temporal_strides=(1, 2, 2, 1), stage_sizes=(2, 2, 2, 2), width=64)
@@ -49,31 +44,27 @@ def get_config(arg: str = "") -> ConfigDict:
     model = dict(name="video_network", backbone=backbone, dropout=0.3,
                  dtype="float32" if small else "bfloat16")
   elif args.inputs == "pose2d":
-    pose2d = dict(num_frames=48, size=(56, 56), test_size=(64, 64))
+    pose2d = dict(num_frames=48, persons=2, size=(56, 56), test_size=(64, 64))
     backbone = posec3d.backbone("slowonly_small" if small else "slowonly")
     if small:
       pose2d.update(num_frames=16, size=(32, 32), test_size=(36, 36), area=(0.8, 1.0))
     if args.tiny:
       pose2d.update(num_frames=4, size=(16, 16), test_size=(18, 18))
       backbone.update(stage_sizes=(1, 1, 1), width=4)
-    config.data.pose2d = ConfigDict(pose2d)
+    data["pose2d"] = pose2d
     model = dict(name="posec3d", backbone=backbone, dtype="float32" if small else "bfloat16",
                  maps=dict(posec3d.FEW_CLIPS, size=pose2d["size"],
                            test_size=pose2d["test_size"]))
   else:
-    config.data.pose = ConfigDict(dict(num_poses=8 if args.tiny else 20, persons=2, turn=15.0))
+    data["pose"] = dict(num_poses=8 if args.tiny else 20, persons=2, rotate=15.0)
     model = dict(name="pose_network", pose=dict(name="gcn"))
     if args.tiny:
       model["pose"].update(features=8, conv_features=(8,))
-  config.batch_size = 8
-  config.log_every = 10
-  config.steps = (
-      ConfigDict(dict(
-          kind="train", name="network", epochs=args.epochs, model=model,
-          loss=dict(name="cross_entropy"), ema=0.995,
-          optim=dict(name="adamw", learning_rate=1e-3, schedule="cosine", warmup=0.1,
-                     weight_decay=0.02, clip_norm=5.0),
-          init_from=(dict(source=args.init),) if args.init else ())),
-      ConfigDict(dict(kind="evaluate", name="test", views=dict(temporal=4))),
-  )
-  return config
+  return configuration.config(
+      name="own_data", seed=args.seed, data=data, batch_size=8, log_every=10, steps=(
+          dict(kind="train", name="network", epochs=args.epochs, model=model,
+               loss=dict(name="cross_entropy"), ema=0.995,
+               optim=dict(name="adamw", learning_rate=1e-3, schedule="cosine", warmup=0.1,
+                          weight_decay=0.02, clip_norm=5.0),
+               init_from=(dict(source=args.init),) if args.init else ()),
+          dict(kind="evaluate", name="test", views=dict(temporal=4))))

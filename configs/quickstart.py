@@ -24,7 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
       # Grey: clothes and walls are coloured at random.
       video=dict(num_frames=frames, size=size, crop=0.9, margin=0.1, scale_jitter=0.1,
                  channels=1),
-      pose=dict(num_poses=8 if args.tiny else 16, turn=15.0), threads=4, workers=0))
+      pose=dict(num_poses=8 if args.tiny else 16, rotate=15.0), threads=4, workers=0))
   config.batch_size = 8
   common = dict(name="vpn", backbone=dict(
       name="resnet3d", block="basic", stage_sizes=(1, 1, 1), width=8 if args.tiny else 16,

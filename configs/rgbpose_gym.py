@@ -30,7 +30,32 @@ PAPER = {
 
 def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
-  args = configuration.arguments(arg, **recipe.arguments("folder:gym", "split"))
-  paper = PAPER.get((args.frames, args.poses), {})
-  return recipe.config(recipe.settings(
-      "rgbpose_gym", args, paper=paper, metric="mean_class_accuracy"))
+  args = configuration.arguments(
+      arg, dataset="folder:gym", protocol="split", frames=8, poses=32, laterals="both",
+      clips=10, gpus=8.0, rgb="", pose="", epochs=1.0, test="", network="rgbpose", dtype="", seed=0)
+  image = dict(size=(224, 224), test_size=(256, 256))
+  sgd = dict(name="sgd", momentum=0.9, decay_all=True, clip_norm=40.0)
+  return configuration.config(
+      name="rgbpose_gym", seed=args.seed,
+      data=dict(
+          dataset=args.dataset, protocol=args.protocol, flip=0.5, threads=16, workers=0,
+          video=dict(num_frames=args.frames, sampling="uniform", box="pose2d", **image),
+          pose2d=dict(num_frames=args.poses, persons=2, short_side=256, **image)),
+      steps=recipe.steps(
+          arg, args, title=f"rgbpose_gym, {args.clips} clips", metric="mean_class_accuracy",
+          paper=PAPER.get((args.frames, args.poses), {}),
+          # Maps are a quarter of the video.
+          model=dict(dropout=0.5, maps=dict(sigma=0.7, scale=0.25, size=(56, 56),
+                                            test_size=(64, 64))),
+          # The video alone is tested at the size that it trained at.
+          rgb_data=dict(video=dict(test_size=(224, 224))),
+          # Clips on each GPU, and learning rates for 8 of them.
+          train=dict(
+              rgb=recipe.training(args, clips=12, epochs=180, optim=dict(
+                  sgd, learning_rate=0.15, schedule="cosine", weight_decay=1e-4)),
+              pose=recipe.training(args, clips=16, epochs=180, optim=dict(
+                  sgd, learning_rate=0.2, schedule="cosine", weight_decay=3e-4)),
+              joint=recipe.training(args, clips=6, epochs=20, optim=dict(
+                  sgd, learning_rate=0.0075, schedule="steps", drops=(12 / 20, 16 / 20), drop=0.1,
+                  weight_decay=1e-4))),
+          evaluate=dict(batch_size=8, views=dict(temporal=args.clips))))

@@ -27,5 +27,19 @@ from actionjax.papers import stgcn as recipe
 
 def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
-  return recipe.config("stgcnpp_ntu60", configuration.arguments(
-      arg, **recipe.arguments("annotations:ntu60_3d", "xsub")))
+  args = configuration.arguments(
+      arg, dataset="annotations:ntu60_3d", protocol="xsub", network="stgcnpp", stream="joint",
+      dimensions=3, clips=10, batch=128, epochs=80.0, drop=0.0, released="pyskl", test="",
+      dtype="float32", seed=0)
+  return configuration.config(
+      name="stgcnpp_ntu60", seed=args.seed,
+      data=dict(
+          dataset=args.dataset, protocol=args.protocol, threads=8, workers=0,
+          graph=dict(num_frames=100, persons=2, dimensions=args.dimensions, frames=args.released)),
+      steps=recipe.steps(
+          # The learning rate is 0.1 for 128 clips.
+          arg, args, train=dict(
+              batch_size=args.batch, epochs=args.epochs, drop_joints=args.drop, optim=dict(
+                  name="sgd", learning_rate=0.1 * args.batch / 128, schedule="cosine",
+                  momentum=0.9, nesterov=True, weight_decay=5e-4, decay_all=True)),
+          evaluate=dict(batch_size=8, views=dict(temporal=args.clips))))

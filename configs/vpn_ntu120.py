@@ -1,5 +1,6 @@
 """VPN on NTU RGB+D 120 (Das' thesis, section 4.4, algorithm 3).
 
+  python -m actionjax.prepare --dataset=ntu120 --raw_dir=FOLDER
   python -m actionjax.main --config=configs/vpn_ntu120.py:protocol=cross_subject
 
 Arguments: protocol=cross_subject|cross_setup; attention=both|spatial|temporal|none,
@@ -9,7 +10,7 @@ start from. Reaches, in the thesis, 86.3 (cross-subject) and 87.8 (cross-setup) 
 77.0 and 80.1 with the backbone alone, starting from Kinetics, at some days of one large GPU. Not
 run here.
 """
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from actionjax import configuration
 from actionjax.models import vpn
@@ -21,18 +22,13 @@ def get_config(arg: str = "") -> ConfigDict:
       arg, protocol="cross_subject", pose="gcn", attention="both", embedding="thesis",
       coupler=True, released=False, embedding_loss="l2", init="")
   frames = 16 if args.released else 64
-  config = ConfigDict()
-  config.name = "vpn_ntu120"
-  config.seed = 0
-  config.data_dir = config_dict.placeholder(str)
-  config.data = ConfigDict(dict(
+  data = dict(
       dataset="ntu120", protocol=args.protocol, validation=0.1, flip=0.0,
       video=dict(num_frames=frames, size=(224, 224), sampling="first_half", stride=2,
                  box="person", margin=0.1, crop=1.0),
       pose=dict(num_poses=16 if args.released else 20,
                 persons=1 if args.released else 2),
-      threads=16, workers=0))
-  config.batch_size = 16
+      threads=16, workers=0)
   backbone = dict(name="i3d")
   common = dict(name="vpn", backbone=backbone, dropout=0.3, dtype="bfloat16")
   pose = {"gcn": dict(name="gcn"), "lstm": dict(name="lstm", units=512),
@@ -46,19 +42,14 @@ def get_config(arg: str = "") -> ConfigDict:
                 attention_loss="released")
   # The thesis' Adam 0.01 does not suit a whole I3D; its released code trains at 0.001.
   optim = dict(name="adam", learning_rate=1e-3, schedule="steps", drops=(1 / 3, 2 / 3))
-  validate = dict(part="validation", views=dict(temporal=1))
-  config.steps = (
-      ConfigDict(dict(
-          kind="train", name="backbone", part="fit", epochs=30.0, select="best",
-          model=dict(common, pose=dict(name="none")), loss=dict(name="cross_entropy"),
-          optim=optim, validate=validate,
-          init_from=(dict(source=args.init, include=("backbone/",)),) if args.init else ())),
-      ConfigDict(dict(
-          kind="train", name="joint", part="fit", epochs=10.0, select="best", model=model,
-          loss=loss, optim=optim, validate=validate,
-          init_from=(dict(source="backbone", include=("backbone/",)),))),
+  validate = dict(split="validation", views=dict(temporal=1))
+  return configuration.config(name="vpn_ntu120", data=data, batch_size=16, steps=(
+      dict(kind="train", name="backbone", split="fit", epochs=30.0, select="best",
+           model=dict(common, pose=dict(name="none")), loss=dict(name="cross_entropy"),
+           optim=optim, validate=validate,
+           init_from=(dict(source=args.init, include=("backbone/",)),) if args.init else ()),
+      dict(kind="train", name="joint", split="fit", epochs=10.0, select="best", model=model,
+           loss=loss, optim=optim, validate=validate,
+           init_from=(dict(source="backbone", include=("backbone/",)),)),
       # All 64-frame stacks of a clip, the maximum of their probabilities.
-      ConfigDict(dict(kind="evaluate", name="test", batch_size=16,
-                      views=dict(temporal=4, aggregate="max"))),
-  )
-  return config
+      dict(kind="evaluate", name="test", views=dict(temporal=4, aggregate="max"))))

@@ -14,8 +14,11 @@ The thesis fine-tunes a backbone from Kinetics, then trains it with a fresh pose
 (Algorithms 1 and 2). Here the pose network is trained first, and the backbone from random weights
 with it: a backbone that has already fitted the few hundred clips by itself leaves nothing for
 which the attention would be needed.
+
+Measured with `cpu`: 87.2 % in 27 minutes, the backbone alone (`cpu,pose=none`) 87.7 in 23
+(RESULTS.md); not run on a GPU.
 """
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from actionjax import configuration
 from actionjax.errors import UserError
@@ -26,21 +29,14 @@ def get_config(arg: str = "") -> ConfigDict:
   args = configuration.arguments(arg, cpu=False, pose="gcn", pose_first=True,
                                  backbone_first=False, backbone="resnet3d", attention="both",
                                  embedding="thesis", coupler=True, epochs=0.0, seed=0)
-  config = ConfigDict()
-  config.name = "vpn_utd_mhad"
-  config.seed = args.seed
-  config.data_dir = config_dict.placeholder(str)
   # Half of the actions have a direction (swipes, circles): no flips.
   video = dict(num_frames=32, size=(112, 112), channels=1, crop=0.9, margin=0.1,
                scale_jitter=0.1, intensity_jitter=0.15)
   if args.cpu:
     video.update(num_frames=16, size=(56, 56))
-  config.data = ConfigDict(dict(
+  data = dict(
       dataset="utd_mhad", protocol="cross_subject", validation=0.1, time_jitter=0.15, video=video,
-      pose=dict(num_poses=20, turn=15.0), threads=4, workers=0))
-  # Small batches: with 431 clips it is the number of updates that is short.
-  config.batch_size = 8
-  config.ema = 0.995
+      pose=dict(num_poses=20, persons=1, rotate=15.0), threads=4, workers=0)
   backbone = dict(name="resnet3d", block="basic", kernels="factorised", stem_kernel=(3, 7, 7),
                   stem_pool=(), spatial_strides=(1, 2, 2, 1), temporal_strides=(1, 2, 2, 1))
   backbone |= (dict(stage_sizes=(1, 1, 1, 1), width=16) if args.cpu else
@@ -76,5 +72,6 @@ def get_config(arg: str = "") -> ConfigDict:
                       coupler=args.coupler),
            loss=dict(name="vpn"), init_from=tuple(init)),
       dict(kind="evaluate", name="test", views=dict(temporal=4))]
-  config.steps = tuple(ConfigDict(step) for step in steps)
-  return config
+  # Small batches: with 431 clips it is the number of updates that is short.
+  return configuration.config(name="vpn_utd_mhad", seed=args.seed, data=data, batch_size=8,
+                              ema=0.995, steps=steps)

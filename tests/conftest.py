@@ -9,6 +9,9 @@ import time
 
 import pytest
 
+from tests import shapes
+
+shapes.install()  # before anything that it wraps is imported
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Files with the most work come first, so that no worker is left alone with one at the end.
 LONGEST_FILES = ("test_notebook.py", "test_hac_recipe.py", "test_interruption.py",

@@ -13,9 +13,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def encode(builder, folder, variant: str | None = None, clip: int = 0) -> dict:
   """A clip's record, without the detour over the disk; notes are left out."""
-  variant = variant or next(iter(builder.VARIANTS))
-  options = builder.VARIANTS[variant]
-  made = dict(builder.encode(builder.find(str(folder), **options)[clip], **options))
+  dataset = builder.DATASET
+  options = dataset.options(variant)
+  made = dict(dataset.encode(dataset.find(str(folder), **options)[clip], **options))
   made.pop("notes", None)
   return record.complete(made)
 

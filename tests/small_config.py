@@ -19,13 +19,13 @@ def get_config(arg: str = "") -> ConfigDict:
   for step, length in ((backbone, args.first), (joint, args.second)):
     del step["epochs"]
     step.num_steps = length
-    step.model.backbone = ConfigDict(dict(
+    step.model.backbone = dict(
         name="resnet3d", block="basic", stage_sizes=(1,), width=4, kernels="2d",
-        spatial_strides=(2,), temporal_strides=(2,), stem_pool=()))
+        spatial_strides=(2,), temporal_strides=(2,), stem_pool=())
   joint.model.update(embedding_features=8, attention_width=(8, 8))
-  joint.model.pose = ConfigDict(dict(name="gcn", features=8, conv_features=(8,)))
+  joint.model.pose = dict(name="gcn", features=8, conv_features=(8,))
   if args.validate:
-    backbone.part, backbone.select = "fit", "best"
-    backbone.validate = ConfigDict(dict(part="validation", every_epochs=0.5))
+    backbone.split, backbone.select = "fit", "best"
+    backbone.validate = dict(split="validation", every_epochs=0.5)
   config.steps = (prepare, backbone, test) if args.cut else (prepare, backbone, joint, test)
   return config

@@ -10,21 +10,19 @@ from actionjax.papers import hac
 
 def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
-  args = configuration.arguments(arg, steps=3, save=2, scopes="by_layers", passes=2)
-  config = hac.config(hac.Settings(
-      name="small_hac", dataset="synthetic_actions", protocol="cross_subject",
-      levels=(None, 3, 6), weights=hac.SMALL_WEIGHTS,
-      video=dict(num_frames=2, size=(16, 16), channels=3),
-      backbone=dict(name="resnet3d", block="basic", stage_sizes=(1, 1, 1, 1), width=8,
-                    kernels="3x3x3", stem_kernel=(1, 3, 3), stem_pool=()),
-      optim=dict(name="adam", learning_rate=1e-3), uncropped=None,
-      scopes=hac.scopes(args.scopes), passes=args.passes, fraction=0.25, counts="soft",
-      validation=0.3, batch_size=4, dtype="float32", test_views=1))
-  config.log_every, config.checkpoint_every = 1, args.save
-  for step in config.steps:
-    for inner in (step.steps if step.kind == "repeat" else (step,)):
-      if inner.kind == "train":
-        del inner["epochs"]
-        inner.num_steps = args.steps
-        inner.data.variant = "tiny"
-  return config
+  args = configuration.arguments(
+      arg, steps=3, save=2, scopes="by_layers", passes=2, uncropped=False, leak=False,
+      warm_start=False, init="")
+  data = dict(dataset="synthetic_actions", variant="tiny", protocol="cross_subject",
+              validation=0.3, video=dict(num_frames=2, size=(16, 16), channels=3))
+  backbone = dict(name="resnet3d", block="basic", stage_sizes=(1, 1, 1, 1), width=8,
+                  kernels="3x3x3", stem_kernel=(1, 3, 3), stem_pool=())
+  return configuration.config(
+      name="small_hac", data=data, batch_size=4, log_every=1, checkpoint_every=args.save,
+      steps=hac.steps(
+          args, data=data, model=dict(backbone=backbone, dtype="float32"),
+          group=dict(levels=(None, 3, 6), counts="soft", seed=0),
+          weights=(None, 1 / 16, 1 / 4, 1.0),
+          train=dict(num_steps=args.steps, optim=dict(name="adam", learning_rate=1e-3)),
+          retrain={}, repeat=dict(passes=args.passes, patience=2), prune=dict(fraction=0.25),
+          evaluate=dict(views=dict(temporal=1))))

@@ -3,10 +3,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 import actionjax
-from actionjax import recipe, skeletons
+from actionjax import configuration, planning, recipe, skeletons
 from actionjax.data import catalogue
 from actionjax.data.loading import pose2d
 from actionjax.errors import UserError
@@ -14,6 +13,7 @@ from actionjax.importers import conversion, torch_layout, torch_posec3d
 from actionjax.models import posec3d, resnet3d
 from actionjax.ops import heatmaps
 from tests import raw_own, references
+from tests.views import shared
 
 BACKBONE = {**posec3d.SLOWONLY, "stage_sizes": (1, 1, 1), "width": 4}
 POSE2D = dict(num_frames=4, size=(16, 16), test_size=(20, 20))
@@ -59,13 +59,13 @@ def _convert(root, name, state, **options):
 
 
 def _config(root, source="converted", **model):
-  return ConfigDict(dict(
-      name="adopted", seed=0, data_dir=str(root / "data"),
+  return configuration.config(
+      name="adopted", data_dir=str(root / "data"),
       data=dict(dataset="annotations:mine", protocol="xsub", pose2d=POSE2D),
-      steps=(ConfigDict(dict(kind="adopt", source=str(root / source), model=dict(
-          name="posec3d", backbone=BACKBONE, maps=MAPS) | model)),
-             ConfigDict(dict(kind="evaluate", name="test", batch_size=2,
-                             views=dict(temporal=3, flips=True))))))
+      steps=(dict(kind="adopt", source=str(root / source), model=dict(
+                 name="posec3d", backbone=BACKBONE, maps=MAPS) | model),
+             dict(kind="evaluate", name="test", batch_size=2,
+                  views=dict(temporal=3, flips=True))))
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_the_scores_are_those_of_the_released_test_pipeline(place, tmp_path):
   scores = np.load(tmp_path / "run" / "01_test" / "scores.npz")
   # The released way: heat maps of every clip, and the same arrays reversed.
   dataset = catalogue.open_dataset(config.data_dir, "annotations:mine")
-  section, layout = pose2d.Pose2dConfig(**POSE2D), skeletons.layout("coco_17")
+  section, layout = pose2d.Config(**POSE2D), skeletons.layout("coco_17")
   model = actionjax.load(tmp_path / "run" / "00_network")
   fields = {key: value for key, value in BACKBONE.items() if key != "name"}
   network = resnet3d.Backbone(**fields)
@@ -90,9 +90,11 @@ def test_the_scores_are_those_of_the_released_test_pipeline(place, tmp_path):
 
   for clip, found in zip(scores["clip_ids"], scores["probabilities"]):
     record = dataset[dataset.index.clip_id.tolist().index(clip)]
-    views = [pose2d.apply(section, record, framing, layout)
-             for framing in pose2d.testing(section, record, 3)]
-    maps = heatmaps.heatmaps(*(jnp.stack(arrays) for arrays in zip(*views)), (20, 20), layout)
+    agreed = shared(layout, 3)
+    views = [pose2d.apply(section, record, agreed[0], framing)
+             for framing in pose2d.views(section, record, agreed)]
+    maps = heatmaps.heatmaps(*(jnp.stack([view[array] for view in views])
+                               for array in ("pose2d", "pose_score")), (20, 20), layout)
     views = jnp.concatenate([maps, heatmaps.mirror(maps, layout)])
     expected = probabilities(views).mean(0)
     # Mirrored maps differ in the outermost pixels of windows.
@@ -158,4 +160,4 @@ def test_networks_that_do_not_fit_are_named(place, tmp_path):
 
 def test_maps_and_skeletons_have_to_agree_before_anything_runs(place):
   with pytest.raises(UserError, match=r"model.maps.size is \(12, 12\), but data.pose2d.size"):
-    recipe.plan(_config(place, maps=dict(size=(12, 12), test_size=(20, 20))))
+    planning.plan(_config(place, maps=dict(size=(12, 12), test_size=(20, 20))))

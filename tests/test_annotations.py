@@ -320,7 +320,7 @@ def test_protocols_of_a_prepared_file(tmp_path):
   content["split"] = {"train": ids[:4], "val": ids[4:6], "test": ids[6:7]}
   raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", content), tmp_path / "d")
   dataset = raw_own.open_prepared(tmp_path / "d", "annotations:mine")
-  protocol = own.Builder.of(dataset).PROTOCOLS["split"]
+  protocol = own.of_prepared(dataset).protocol("split")
 
   def clips(part):
     return dataset.index.clip_id[protocols.split(dataset.index, protocol, part, 0.5)].tolist()
@@ -458,7 +458,7 @@ def test_layouts_are_guessed_or_asked_for(tmp_path):
   with pytest.raises(UserError, match="15 joints of 2 coordinates may be of several layouts: give "
                                       "--layout; known: .*jhmdb_15"):
     survey(ambiguous)
-  assert survey(ambiguous, layout="jhmdb_15")[0].about.layout == "jhmdb_15"
+  assert survey(ambiguous, layout="jhmdb_15")[0].facts.layout == "jhmdb_15"
   with pytest.raises(UserError, match="15 joints a person, but the layout coco_17 has 17"):
     survey(ambiguous, layout="coco_17")
   with pytest.raises(UserError, match="unknown joint layout 'x'; known: "):
@@ -489,7 +489,7 @@ def test_class_names_and_ntu_ids(tmp_path):
   path = raw_own.dump(tmp_path / "a.pkl", content)
   (tmp_path / "names.txt").write_text("drink\neat\n\nbrush\n")
   found, _ = survey(path, class_names=str(tmp_path / "names.txt"))
-  assert found.about.class_names == ("drink", "eat", "brush")
+  assert found.facts.class_names == ("drink", "eat", "brush")
   assert [(c.setup, c.camera, c.subject) for c in found.clips] == [
       (1, 1, 4), (1, 2, 7), (5, 3, 9), (6, 1, 11)]
   # Without lists: subjects in ascending order, the second, fifth, ... tested.

@@ -122,7 +122,7 @@ def test_data_has_few_floors():
     return 1 + max((floor(other) for other in graph[name]
                     if _in(other, "data") and not _in(name, other)), default=0)
 
-  assert max(floor(name) for name in graph if _in(name, "data")) <= 8
+  assert max(floor(name) for name in graph if _in(name, "data")) <= 6
 
 
 def test_at_most_three_levels_of_folders():

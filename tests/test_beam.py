@@ -1,4 +1,5 @@
 """Preparation in an Apache Beam pipeline: the same files as without, bit by bit."""
+import dataclasses
 import sys
 
 import pytest
@@ -42,18 +43,22 @@ def test_processes_of_this_machine_by_the_command(installed, tiny_data_dir, tmp_
       1, "error: --beam_options says nothing without --beam\n")
 
 
+_encoded = []
+
+
+def _fail_after_20(clip, **options):
+  # Of the module, so that Beam's workers in this process count in the same list.
+  if len(_encoded) >= 20:
+    raise RuntimeError("broken")
+  _encoded.append(clip.clip_id)
+  return synthetic_actions.encode(clip, **options)
+
+
 def test_a_run_goes_on_with_beam_and_without(installed, tiny_data_dir, tmp_path, monkeypatch):
-  encode, calls = synthetic_actions.encode, []
-
-  def failing(clip, **options):
-    if len(calls) >= 20:
-      raise RuntimeError("broken")
-    calls.append(clip.clip_id)
-    return encode(clip, **options)
-
   for options in (IN_MEMORY, None):  # the pipeline fails first, then the loop
-    calls.clear()
-    monkeypatch.setattr(synthetic_actions, "encode", failing)
+    _encoded.clear()
+    monkeypatch.setattr(synthetic_actions, "DATASET",
+                        dataclasses.replace(synthetic_actions.DATASET, encode=_fail_after_20))
     with pytest.raises(RuntimeError, match="broken"):
       prepare(tmp_path, options)
     monkeypatch.undo()

@@ -1,12 +1,15 @@
 """The benchmark and summary tools run and count right; their timings are not asserted."""
+import dataclasses
 import importlib
+import inspect
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from flax.linen import summary as flax_summary
 
-from actionjax import configuration, recipe
+from actionjax import configuration, planning
 from actionjax.benchmarks import scalability, slowonly, training
 from actionjax.models import posec3d
 from actionjax.models.resnet3d import Backbone
@@ -26,10 +29,18 @@ def test_timings_of_every_training_step(tiny_data_dir):
     assert "waiting for data" in str(timing)
 
 
+def test_flax_has_what_the_summary_takes_from_its_inside():
+  """`summary.table` reads rows; Flax itself only offers them as a finished text."""
+  assert {"module", "depth", "show_repeated", "compute_flops", "compute_vjp_flops"} == set(
+      inspect.signature(flax_summary._get_module_table).parameters)
+  assert {"path", "outputs", "counted_variables", "flops"} <= {
+      field.name for field in dataclasses.fields(flax_summary.Row)}
+
+
 @pytest.mark.slow
 def test_summary_counts_parameters_and_shapes():
   config = configuration.load("configs/quickstart.py:tiny")
-  step = recipe.plan(config)[2]
+  step = planning.plan(config).steps[2]
   parsed = step.module.parse(step.config, step.path)
   text = summary.table(parsed.model, parsed.data)
   batch = {"video": jnp.zeros((1, 8, 32, 32, 1), jnp.uint8), "pose3d": jnp.zeros((1, 1, 8, 20, 3)),

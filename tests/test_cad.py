@@ -39,10 +39,10 @@ def test_protocols_leave_one_subject_out(builder, subjects):
   index = Index.of([
       {"clip_id": f"{s}_{i}", "label": i, "subject": s, "camera": 0, "setup": 0, "num_frames": 1}
       for s in subjects for i in range(3)])
-  assert set(builder.PROTOCOLS) == {f"subject_{s}" for s in subjects}
+  assert set(builder.DATASET.protocols) == {f"subject_{s}" for s in subjects}
   for left_out in subjects:
-    test = protocols.split(index, builder.PROTOCOLS[f"subject_{left_out}"], "test")
-    train = protocols.split(index, builder.PROTOCOLS[f"subject_{left_out}"], "train")
+    test = protocols.split(index, builder.DATASET.protocols[f"subject_{left_out}"], "test")
+    train = protocols.split(index, builder.DATASET.protocols[f"subject_{left_out}"], "train")
     assert set(index.subject[test]) == {left_out} and len(test) == 3 and len(train) == 9
 
 
@@ -128,10 +128,10 @@ def test_folders_and_archives_give_the_same_clips(tmp_path):
     with zipfile.ZipFile(tmp_path / f"zips/{place.name}.zip", "w") as archive:
       for file in sorted(place.rglob("*.*")):
         archive.write(file, file.relative_to(place))
-  options = cad60.VARIANTS["cropped"]
+  options = cad60.DATASET.variants["cropped"]
   found = [cad60.find(str(tmp_path / name), **options) for name in ("raw", "named", "zips")]
   assert len({preparation.fingerprint(clips) for clips in found}) == 1
-  a, b, c = (cad60.encode(clips[1], **options)["frames"] for clips in found)
+  a, b, c = (cad60.DATASET.encode(clips[1], **options)["frames"] for clips in found)
   assert a == b == c and len(a) == 2
   # Another label for a clip is another dataset.
   label = tmp_path / "raw/data1/activityLabel.txt"
@@ -144,7 +144,7 @@ def test_folders_and_archives_give_the_same_clips(tmp_path):
 
 def test_mistakes_in_the_folder_of_cad60(tmp_path):
   def find(variant="cropped"):
-    return cad60.find(str(tmp_path), **cad60.VARIANTS[variant])
+    return cad60.find(str(tmp_path), **cad60.DATASET.variants[variant])
   (tmp_path / "notes.txt").write_text("")
   with pytest.raises(RawDataError, match="holds no data1/0512164529.txt or .* of CAD-60.*notes"):
     find()
@@ -176,7 +176,7 @@ def test_mistakes_in_the_folder_of_cad60(tmp_path):
 
 def test_mistakes_in_the_folder_of_cad120(tmp_path):
   def find():
-    return cad120.find(str(tmp_path), **cad120.VARIANTS["cropped"])
+    return cad120.find(str(tmp_path), **cad120.DATASET.variants["cropped"])
   with pytest.raises(RawDataError, match="holds no Subject1_annotations.*CAD-120.*nothing"):
     find()
   raw_cad.cad120(tmp_path, LONG, frames=1)

@@ -28,6 +28,9 @@ def _main(*arguments, cwd=ROOT):
     (("--config=configs/quickstart.py", "--config.bacth_size=3"), "error: unknown config key"),
     (("--config=configs/quickstart.py", "--config.batch_size=many"), "error: "),
     (("--config=configs/quickstart.py", "--wrokdir=x"), "error: "),
+    (("--config=configs/quickstart.py", "--profile=5"),
+     "error: --profile=5 must be START:COUNT, two whole numbers from 1 on"),
+    (("--config=configs/quickstart.py", "--debug=all"), "error: "),
     (("--config=configs/quickstart.py", "extra"), "error: unexpected argument 'extra'"),
 ])
 def test_wrong_arguments_of_the_command(arguments, message, tmp_path):
@@ -69,5 +72,4 @@ def test_batch_size_and_devices(monkeypatch, tiny_data_dir, tmp_path):
   monkeypatch.setattr(Mesh, "devices", None, raising=False)
   with pytest.raises(UserError, match=r"config.steps\[0\].batch_size=7 does not divide over 2"):
     config.steps = config.steps[1:]  # nothing to prepare
-    monkeypatch.setattr(recipe, "_barrier", lambda name: None)
     recipe.run(config, tmp_path / "run")

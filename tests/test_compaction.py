@@ -1,6 +1,5 @@
 """The compacted network computes and trains like the masked one; its checkpoints."""
 import copy
-import dataclasses
 import functools
 
 import hypothesis
@@ -12,7 +11,8 @@ from hypothesis import strategies as st
 
 import actionjax
 from actionjax.benchmarks import pruning as benchmark
-from actionjax.data.loading import pipeline
+from actionjax.data.loading import video
+from actionjax.data.loading.config import DataConfig
 from actionjax.errors import UserError
 from actionjax.models import layers
 from actionjax.models.resnet3d import ResNet3D
@@ -229,10 +229,10 @@ def test_the_compacted_network_trains_like_the_masked_one():
 # Checkpoints.
 
 def _description(config):
-  data = pipeline.DataConfig("synthetic_actions", "cross_subject", "tiny",
-                             video=pipeline.VideoConfig(3, (12, 12)))
+  data = DataConfig("synthetic_actions", "cross_subject", "tiny",
+                    inputs={"video": video.Config(3, (12, 12))})
   return {"format": 1, "model": config, "class_names": ["a", "b", "c"], "layout": "kinect_v1_20",
-          "data": dataclasses.asdict(data), "views": {}}
+          "data": data.section(), "views": {}}
 
 
 @pytest.fixture(scope="module")

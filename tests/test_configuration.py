@@ -95,6 +95,33 @@ def test_merge_lays_one_section_over_another():
   assert base["optim"] == {"name": "adam", "clip": 1.0} and "rate" in over["optim"]
 
 
+def test_a_config_of_plain_dicts():
+  optim = dict(learning_rate=0.1)
+  config = configuration.config(
+      name="x", seed=3, data=dict(video=dict(size=(4, 4))), steps=[
+          dict(kind="train", optim=optim, init_from=(dict(source="a"),)),
+          dict(kind="repeat", steps=(dict(kind="train", optim=optim),))])
+  assert configuration.to_dict(config) == {
+      "name": "x", "seed": 3, "data_dir": None, "data": {"video": {"size": (4, 4)}}, "steps": (
+          {"kind": "train", "optim": {"learning_rate": 0.1}, "init_from": ({"source": "a"},)},
+          {"kind": "repeat", "steps": ({"kind": "train", "optim": {"learning_rate": 0.1}},)})}
+  # What stands in two places is one value in each.
+  config.steps[0].optim.learning_rate = 0.5
+  assert config.steps[1].steps[0].optim.learning_rate == optim["learning_rate"] == 0.1
+  config.steps[0].init_from[0].source = "b"
+  config.data_dir = "/there"
+  with pytest.raises(TypeError):
+    config.data_dir = 3
+  config = configuration.config(name="x", data_dir="/there", steps=config.steps)
+  assert (config.seed, config.data_dir) == (0, "/there")
+  assert config.steps[0].init_from[0].source == "b"
+
+
+def test_named_arguments():
+  assert configuration.named("cpu,seed=3,,rate=") == {"cpu", "seed", "rate"}
+  assert configuration.named("") == configuration.named(None) == set()
+
+
 def test_to_dict_reaches_into_tuples():
   config = ConfigDict(dict(a=(ConfigDict(dict(b=[1, ConfigDict(dict(c=2))])),)))
   assert configuration.to_dict(config) == {"a": ({"b": (1, {"c": 2})},)}

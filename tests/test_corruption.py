@@ -85,7 +85,7 @@ def test_a_batch_keeps_all_else():
 
 
 def test_mistakes_are_named():
-  with pytest.raises(UserError, match=r"x.drop_joints must lie in \[0, 1\], not 1.5"):
+  with pytest.raises(UserError, match=r"x.drop_joints must lie in \[0, 1\], got 1.5"):
     corruption.check(1.5, "x.drop_joints")
   with pytest.raises(UserError, match="x.drop_joints: the model reads no skeletons"):
     corruption.check(0.5, "x.drop_joints", ("video",))

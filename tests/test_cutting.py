@@ -11,14 +11,14 @@ from actionjax import configuration
 from actionjax.data import catalogue
 from actionjax.data.clips.dataset import INFO_FILE
 from actionjax.data.formats import images
-from actionjax.data.loading import pipeline
+from actionjax.data.loading import pipeline, pose3d, video
 from actionjax.data.loading.clip_transform import ClipTransform
-from actionjax.data.loading.config import parse_data
+from actionjax.data.loading.config import DataConfig, parse_data
 from actionjax.data.preparing import cutting, preparation
 from actionjax.errors import UserError
-from tests import raw_utd
+from tests import raw_own, raw_utd
 
-VIDEO = pipeline.VideoConfig(num_frames=8, size=(32, 32), margin=0.1, crop=0.9)
+VIDEO = video.Config(num_frames=8, size=(32, 32), margin=0.1, crop=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,23 @@ def reopened(dataset, folder, **settings):
   return cut
 
 
+def test_a_cut_of_a_users_dataset_has_its_protocols(tmp_path):
+  content = raw_own.annotations(6)
+  ids = [one["frame_dir"] for one in content["annotations"]]
+  content["split"] = {"train": ids[:3], "val": ids[3:4], "test": ids[4:]}
+  raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", content), tmp_path / "data")
+  original = catalogue.open_dataset(str(tmp_path / "data"), "annotations:mine")
+  cut = reopened(original, tmp_path / "cut", frames=2)
+  masks = catalogue.of(cut).protocol("split")(cut.index)
+  assert {part: cut.index.clip_id[mask].tolist() for part, mask in masks.items()} == {
+      "train": ids[:3], "validation": ids[3:4], "test": ids[4:]}
+
+
 def loaded(dataset, record, channels=3, **sections):
-  config = pipeline.DataConfig(
+  config = DataConfig(
       dataset=dataset.info["dataset"], protocol="cross_subject",
-      video=dataclasses.replace(VIDEO, channels=channels, **sections),
-      pose=pipeline.PoseConfig(num_poses=5))
+      inputs=dict(video=dataclasses.replace(VIDEO, channels=channels, **sections),
+                  pose=pose3d.Config(num_poses=5)))
   return ClipTransform(config, views=2).test(record)
 
 
@@ -141,9 +153,9 @@ def test_skeletons_only(depth, tmp_path):
   assert cut.info["modality"] == "none" and not cut[0]["frames"]
   np.testing.assert_array_equal(cut[0]["image_size"], depth[0]["image_size"])
   np.testing.assert_allclose(cut[0]["pose2d"], depth[0]["pose2d"], atol=cutting.POSE2D_GRID)
-  config = pipeline.DataConfig(dataset="utd_mhad", protocol="cross_subject", video=VIDEO)
+  config = DataConfig(dataset="utd_mhad", protocol="cross_subject", inputs={"video": VIDEO})
   with pytest.raises(UserError, match="holds skeletons alone"):
-    pipeline.open_part(config, str(tmp_path), "train")
+    pipeline.open_split(config, str(tmp_path), "train")
 
 
 def test_the_info_says_that_it_is_a_cut_and_preparing_makes_it_whole(depth, tmp_path):

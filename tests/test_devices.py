@@ -50,9 +50,9 @@ DEVICES = textwrap.dedent("""
     from actionjax.training.train_step import make_train_step
 
     config = configuration.load(sys.argv[1])
-    planned = recipe.plan(config)[2]
+    planned = planning.plan(config).steps[2]
     parsed = train.parse(planned.config, planned.path)
-    clips = pipeline.open_part(parsed.data, sys.argv[2], "train")
+    clips = pipeline.open_split(parsed.data, sys.argv[2], "train")
     found = []
     for count in (1, 8):
       mesh = Mesh(np.array(jax.devices()[:count]), ("data",))

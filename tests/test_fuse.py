@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from actionjax import recipe
+from actionjax import planning
 from actionjax.errors import UserError
 from actionjax.evaluators import scores as files
 from actionjax.evaluators.scores import Scores
-from actionjax.steps import fuse
+from actionjax.steps import fuse, outline
 from actionjax.steps.context import Context
 
 IDS = np.array([f"clip{i}" for i in range(6)])
@@ -123,9 +123,19 @@ def test_missing_evaluations_and_streams(context):
 def test_a_recipe_names_its_evaluations_before_any_work():
   steps = (dict(kind="fuse", sources=(dict(scores="joint"), dict(scores="limb"))),)
   with pytest.raises(UserError, match=r"config.steps\[0\]: there is no earlier step 'joint'"):
-    recipe.plan(dict(name="x", steps=steps))
-  before = tuple(dict(kind="evaluate", name=name) for name in ("joint", "limb"))
-  assert recipe.plan(dict(name="x", steps=before + steps))[2].name == "fusion"
+    planning.plan(dict(name="x", steps=steps))
+  earlier = outline.Earlier({name: outline.Outline(metrics=outline.METRICS, scores=("rgb",),
+                                                   classes=classes)
+                             for name, classes in (("joint", 5), ("limb", 5), ("other", 6))})
+
+  def fused(*sources):
+    return fuse.outline(fuse.Config(sources=tuple(map(dict, sources))), "config.steps[3]", earlier)
+
+  assert fused(dict(scores="joint"), dict(scores="limb", stream="rgb")).classes == 5
+  with pytest.raises(UserError, match=r"\[3\].sources\[1\].stream: 'limb' has no stream 'flow'"):
+    fused(dict(scores="joint"), dict(scores="limb", stream="flow"))
+  with pytest.raises(UserError, match=r"sources tell apart 5 classes .joint. and 6 classes .other"):
+    fused(dict(scores="joint"), dict(scores="other"))
 
 
 def test_files_that_hold_no_scores(tmp_path):

@@ -9,18 +9,18 @@ import actionjax
 from actionjax import configuration, recipe, skeletons
 from actionjax.data import catalogue
 from actionjax.data.loading import graph, pipeline, pose_sampling
-from actionjax.data.loading.config import parse_data
+from actionjax.data.loading.config import DataConfig, batch_spec, parse_data
 from actionjax.errors import UserError
 from actionjax.importers import conversion, torch_layout
 from actionjax.models import stgcn
 from actionjax.ops import skeleton_streams
-from actionjax.papers import stgcn as paper
 from actionjax.steps import train
 from tests import raw_own, references
+from tests.views import shared
 
 KINECT, COCO = skeletons.layout("kinect_v2_25"), skeletons.layout("coco_17")
-GRAPH_3D = graph.GraphConfig(num_frames=6)
-GRAPH_2D = graph.GraphConfig(num_frames=6, dimensions=2)
+GRAPH_3D = graph.Config(num_frames=6)
+GRAPH_2D = graph.Config(num_frames=6, dimensions=2)
 
 
 def _record(points, score=None, **fields):
@@ -33,6 +33,11 @@ def _record(points, score=None, **fields):
 
 def _bodies(persons=2, frames=9, layout=KINECT, width=3, seed=0):
   return np.random.default_rng(seed).normal(1, 2, (persons, frames, layout.num_joints, width))
+
+
+def _applied(config, choice, layout, **fields):
+  row = graph.apply(config, {}, shared(layout, **fields)[0], choice)
+  return row[config.source], row["pose_score"]
 
 
 def _turned(vector, start, goal):
@@ -57,7 +62,7 @@ def _released(points):
 
 def test_3d_skeletons_are_moved_and_turned_once_for_the_whole_clip():
   points = _bodies(1)
-  found = graph.sequence(GRAPH_3D, _record(points), KINECT)
+  found = graph.normalised(GRAPH_3D, _record(points), KINECT)
   np.testing.assert_allclose(found.points[0], _released(points[0]), atol=1e-5)
   on_device = skeleton_streams.upright(*(jnp.asarray(x, jnp.float32) for x in (
       points[None], np.ones((1, *points.shape[:3])))), KINECT)
@@ -68,7 +73,7 @@ def test_the_person_seen_longer_comes_first_and_its_gaps_go():
   points = _bodies(2)
   points[0, 3:] = 0
   points[1, [0, 5]] = 0
-  found = graph.sequence(GRAPH_3D, _record(points), KINECT)
+  found = graph.normalised(GRAPH_3D, _record(points), KINECT)
   kept = [1, 2, 3, 4, 6, 7, 8]
   assert found.num_frames == len(kept)
   np.testing.assert_allclose(found.points[0], _released(points[1, kept]), atol=1e-5)
@@ -83,27 +88,27 @@ def test_bodies_without_a_direction_or_of_nobody_stay():
   points = _bodies(1)
   points[0, 0, 0] = points[0, 0, 1] - [0, 0, 2]  # already upright
   points[0, 0, 4] = 0  # no left shoulder
-  found = graph.sequence(GRAPH_3D, _record(points), KINECT).points[0]
+  found = graph.normalised(GRAPH_3D, _record(points), KINECT).points[0]
   np.testing.assert_allclose(found[1], points[0, 1] - points[0, 0, 1], atol=1e-5)
-  nobody = graph.sequence(GRAPH_3D, _record(np.zeros((1, 4, 25, 3))), KINECT)
+  nobody = graph.normalised(GRAPH_3D, _record(np.zeros((1, 4, 25, 3))), KINECT)
   assert nobody.num_frames == 4 and not nobody.points.any()
   with pytest.raises(UserError, match="lcrnet_13 has no"):
-    graph.sequence(GRAPH_3D, _record(np.ones((1, 4, 13, 3))), skeletons.layout("lcrnet_13"))
+    graph.normalised(GRAPH_3D, _record(np.ones((1, 4, 13, 3))), skeletons.layout("lcrnet_13"))
   with pytest.raises(UserError, match="20 joints; kinect_v2_25 has 25"):
-    graph.sequence(GRAPH_3D, _record(np.ones((1, 4, 20, 3))), KINECT)
+    graph.normalised(GRAPH_3D, _record(np.ones((1, 4, 20, 3))), KINECT)
   with pytest.raises(UserError, match="no 2D skeletons"):
-    graph.sequence(GRAPH_2D, _record(np.ones((0, 0, 17, 2))), COCO)
+    graph.normalised(GRAPH_2D, _record(np.ones((0, 0, 17, 2))), COCO)
 
 
 @pytest.mark.parametrize("dimensions, layout", [(2, COCO), (3, KINECT)])
 @pytest.mark.parametrize("points", [np.zeros((0, 3)), np.full((1, 1), np.nan), np.ones((2, 1))])
 def test_nobody_no_numbers_and_a_single_frame(dimensions, layout, points):
-  config = graph.GraphConfig(num_frames=6, dimensions=dimensions, motion=True)
+  config = graph.Config(num_frames=6, dimensions=dimensions, motion=True)
   shape = (*points.shape, layout.num_joints, dimensions)
   record = _record(np.broadcast_to(points[..., None, None], shape), np.ones(shape[:3]))
-  clip = graph.sequence(config, record, layout)
-  frames = graph.test_frames(config, clip, 2)[1]
-  found, score = graph.apply(config, clip, frames, False, layout)
+  clip = graph.normalised(config, record, layout)
+  frames = graph.views(config, record, shared(layout, 2))[1][1]
+  found, score = _applied(config, (clip, frames), layout)
   assert found.shape == (2, 6, layout.num_joints, dimensions)
   assert not found.any() and np.isfinite(score).all()
 
@@ -113,12 +118,12 @@ def test_2d_skeletons_are_shares_of_the_half_image():
   score[0, 0, 3] = 0.005
   points = np.broadcast_to([480.0, 810.0], (1, 2, 17, 2))
   record = _record(points, score)
-  found = graph.sequence(GRAPH_2D, record, COCO)
+  found = graph.normalised(GRAPH_2D, record, COCO)
   np.testing.assert_allclose(found.points[0, 0, 0], [-0.5, 0.5])
   np.testing.assert_array_equal(found.points[0, 0, 3], 0)
   np.testing.assert_allclose(found.score, score)
-  other = graph.GraphConfig(num_frames=6, dimensions=2, frames="mmaction2")
-  np.testing.assert_allclose(graph.sequence(other, record, COCO).points[0, 0, 3], [-0.5, 0.5])
+  other = graph.Config(num_frames=6, dimensions=2, frames="mmaction2")
+  np.testing.assert_allclose(graph.normalised(other, record, COCO).points[0, 0, 3], [-0.5, 0.5])
 
 
 @pytest.mark.parametrize("dimensions, layout", [(2, COCO), (3, KINECT)])
@@ -126,12 +131,12 @@ def test_motion_is_of_consecutive_frames(dimensions, layout):
   points = _bodies(2, 40, layout, dimensions) * 100
   score = np.random.default_rng(1).uniform(0.1, 1, points.shape[:3]) if dimensions == 2 else None
   record = _record(points, score)
-  config = {motion: graph.GraphConfig(num_frames=6, dimensions=dimensions, motion=motion)
+  config = {motion: graph.Config(num_frames=6, dimensions=dimensions, motion=motion)
             for motion in (False, True)}
-  still, moving = (graph.sequence(config[motion], record, layout) for motion in (False, True))
-  frames = graph.test_frames(config[True], moving, 1)[0]
+  still, moving = (graph.normalised(config[motion], record, layout) for motion in (False, True))
+  frames = graph.views(config[True], record, shared(layout))[0][1]
   assert np.diff(frames).min() > 1
-  found, means = graph.apply(config[True], moving, frames, False, layout)
+  found, means = _applied(config[True], (moving, frames), layout)
   for place, frame in enumerate(frames):
     following = still.points[:, min(frame + 1, 39)]
     np.testing.assert_allclose(found[:, place], following - still.points[:, frame], atol=1e-3)
@@ -144,18 +149,17 @@ def test_motion_is_of_consecutive_frames(dimensions, layout):
   expected = skeleton_streams.stream(jnp.asarray(whole), "bone_motion", layout, scored=scored)
   bones = skeleton_streams.stream(jnp.asarray(part), "bone", layout, scored=scored)
   np.testing.assert_allclose(bones, expected[:, frames], atol=1e-3)
-  last = graph.apply(config[True], moving, np.array([39] * 6), False, layout)
+  last = _applied(config[True], (moving, np.array([39] * 6)), layout)
   assert not last[0].any() and (last[1].any() == (not scored))
 
 
 def test_frames_are_those_of_the_released_code():
-  clip = graph.sequence(GRAPH_3D, _record(_bodies(1, 50)), KINECT)
-  found = graph.test_frames(GRAPH_3D, clip, 3)
+  choices = graph.views(GRAPH_3D, _record(_bodies(1, 50)), shared(KINECT, 3))
   np.testing.assert_array_equal(
-      found, pose_sampling.evaluation_frames(50, 6, 3, extra_draw=True))
-  points, score = graph.apply(GRAPH_3D, clip, found[1], False, KINECT)
+      [frames for _, frames in choices], pose_sampling.evaluation_frames(50, 6, 3, extra_draw=True))
+  points, score = _applied(GRAPH_3D, choices[1], KINECT)
   assert points.shape == (2, 6, 25, 3) and not points[1].any() and not score[1].any()
-  mirrored, _ = graph.apply(GRAPH_3D, clip, found[1], True, KINECT)
+  mirrored, _ = _applied(GRAPH_3D, choices[1], KINECT, mirror=True)
   left, right = KINECT.index("left_elbow"), KINECT.index("right_elbow")
   np.testing.assert_array_equal(mirrored[0, :, left], points[0, :, right] * [-1, 1, 1])
 
@@ -164,18 +168,18 @@ def test_an_unknown_image_size_is_the_released_one():
   points = np.broadcast_to([480.0, 810.0], (1, 2, 17, 2))
   record = _record(points, image_size=np.zeros(2, int))
   record["pose2d"] = np.where(np.arange(17)[:, None] == 3, np.nan, points)
-  found = graph.sequence(GRAPH_2D, record, COCO)
+  found = graph.normalised(GRAPH_2D, record, COCO)
   np.testing.assert_allclose(found.points[0, 0, 0], [-0.5, 0.5])
   assert not found.score[0, :, 3].any()
 
 
 def test_mistakes_are_named():
-  for fields, message in ((dict(dimensions=4), "dimensions must be 2 or 3"),
-                          (dict(frames="all"), "'all' is neither pyskl nor mmaction2"),
+  for fields, message in ((dict(dimensions=4), "dimensions must be one of 2, 3, got 4"),
+                          (dict(frames="all"), "frames must be one of pyskl, mmaction2, got 'all'"),
                           (dict(persons=0), "persons must be at least 1"),
-                          (dict(image_size=(0, 5)), "is no .height, width.")):
+                          (dict(image_size=(0, 5)), "must be .height, width.")):
     with pytest.raises(ValueError, match=message):
-      graph.GraphConfig(**fields)
+      graph.Config(**fields)
   data = dict(dataset="synthetic_actions", protocol="cross_subject", graph={})
   parse = lambda name="stgcn", drop=0.0, given=None, **model: train.parse(train.Config(
       name="x", data=given or data, batch_size=2, num_steps=1, drop_joints=drop,
@@ -183,16 +187,17 @@ def test_mistakes_are_named():
   moving = data | dict(graph=dict(motion=True))
   with pytest.raises(UserError, match="x.drop_joints: data.graph.motion is taken before joints"):
     parse(normalise="none", drop=0.5, given=moving)
-  assert parse(normalise="none", given=moving).data.graph.motion
+  assert parse(normalise="none", given=moving).data.motion
   with pytest.raises(UserError, match="the model draws them in pixels; give data.pose2d"):
-    parse("posec3d", given=data | dict(graph=dict(dimensions=2)))
+    parse("posec3d", given=dict(dataset="utd_mhad", protocol="cross_subject",
+                                graph=dict(dimensions=2)))
   with pytest.raises(UserError, match="lcrnet_13 has no"):
     parse(normalise="none", given=dict(dataset="smarthome", protocol="cross_subject", graph={}))
   with pytest.raises(UserError, match="x.model.normalise must be none"):
     parse(normalise="upright")
   with pytest.raises(UserError, match="data.graph.motion=True and stream=bone"):
     parse(normalise="none", stream="bone_motion")
-  with pytest.raises(UserError, match="data.pose and data.graph cannot both be given"):
+  with pytest.raises(UserError, match="data: graph and pose cannot both be given"):
     parse_data(data | dict(pose=dict(num_poses=3)), "data")
 
 
@@ -217,18 +222,17 @@ def place(tmp_path_factory):
 
 
 def test_3d_skeletons_that_are_not_there(place):
-  config = pipeline.DataConfig(dataset="annotations:mine", protocol="xsub", graph=GRAPH_3D,
-                               about=catalogue.about("annotations:mine", str(place / "data")))
+  config = DataConfig(dataset="annotations:mine", protocol="xsub", inputs={"graph": GRAPH_3D},
+                      about=catalogue.facts("annotations:mine", str(place / "data")))
   with pytest.raises(UserError, match="mine has pose2d, and the config's data.graph reads pose3d"):
-    pipeline.batch_spec(config, 2)
+    batch_spec(config, 2)
 
 
 def test_a_converted_checkpoint_scores_an_annotation_file(place, tmp_path, quick_compilation):
   """Through the shipped recipe, and computed clip by clip from the stored skeletons."""
-  args = configuration.arguments(
-      f"dataset=annotations:mine,network=stgcn,stream=joint_motion,dimensions=2,clips=3,"
-      f"test={place / 'converted'}", **paper.arguments("", "xsub"))
-  config = paper.config("mine", args)
+  config = configuration.load(
+      f"{configuration.shipped_directory()}/stgcnpp_ntu60.py:dataset=annotations:mine,"
+      f"network=stgcn,stream=joint_motion,dimensions=2,clips=3,test={place / 'converted'}")
   config.data_dir = str(place / "data")
   config.data.graph.num_frames = 8
   metrics = recipe.run(config, tmp_path / "run")["test"]
@@ -237,8 +241,8 @@ def test_a_converted_checkpoint_scores_an_annotation_file(place, tmp_path, quick
   model = actionjax.load(tmp_path / "run")
   network = stgcn.Model(6, "coco_17", variant="stgcn", width=8, stage_sizes=(2, 1),
                         normalise="none")
-  about = catalogue.about("annotations:mine", str(place / "data"))
-  clips = pipeline.open_part(pipeline.DataConfig(
+  about = catalogue.facts("annotations:mine", str(place / "data"))
+  clips = pipeline.open_split(DataConfig(
       dataset="annotations:mine", protocol="xsub", about=about), str(place / "data"), "test")
   for number, found in enumerate(scores["probabilities"]):
     record = clips[number][1]

@@ -123,19 +123,6 @@ def _config(data_dir, argument):
   return config
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(monitor="nothing"), "monitor: there is no step 'nothing'"),
-    (dict(start="later"), "start: there is no step 'later'"),
-    (dict(passes=0), "passes and patience must be at least 1"),
-    (dict(model_from="nobody"), "model_from: there is no step 'nobody'")])
-def test_repeat_is_checked(change, message):
-  config = _config("nowhere", "")
-  repeat, = (step for step in config.steps if step.kind == "repeat")
-  repeat.update(change)
-  with pytest.raises(UserError, match=message):
-    recipe.plan(config)
-
-
 @pytest.mark.parametrize("history, stalled", [
     ([0.5], 0), ([0.5, 0.4], 1), ([0.5, 0.4, 0.3], 2), ([0.5, 0.4, 0.6, 0.5], 1),
     ([0.5, 0.6, 0.55, 0.58], 2), ([0.5, 0.5], 0), ([0.5, 0.4, 0.5, 0.4], 1)])

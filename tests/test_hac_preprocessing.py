@@ -4,6 +4,7 @@
 one a segment, from one random offset; one random 224x224 window and a mirror at even odds for
 training, the centre and five offsets for testing.
 """
+import dataclasses
 import itertools
 from fractions import Fraction
 from math import floor
@@ -16,17 +17,18 @@ from hypothesis import strategies as st
 
 from actionjax.data.builders import synthetic_actions
 from actionjax.data.clips import boxes
-from actionjax.data.loading import pipeline, sampling, transforms
+from actionjax.data.loading import sampling, transforms, video
+from actionjax.data.loading.clip_transform import ClipTransform
+from actionjax.data.loading.config import DataConfig
 
-VIDEO = pipeline.VideoConfig(num_frames=8, size=(224, 224))  # the rest are defaults
-CONFIG = pipeline.DataConfig(dataset="synthetic_actions", protocol="cross_subject", flip=0.5,
-                             video=VIDEO)
+VIDEO = video.Config(num_frames=8, size=(224, 224))  # the rest are defaults
+CONFIG = DataConfig(dataset="synthetic_actions", protocol="cross_subject", flip=0.5,
+                    inputs={"video": VIDEO})
 
 
-def _transform(views=1, **video):
-  config = pipeline.DataConfig(**vars(CONFIG) | {"video": pipeline.VideoConfig(
-      **vars(VIDEO) | video)})
-  return pipeline.ClipTransform(config, views=views)
+def _transform(views=1, **fields):
+  config = dataclasses.replace(CONFIG, inputs={"video": dataclasses.replace(VIDEO, **fields)})
+  return ClipTransform(config, views=views)
 
 
 def _record(num_frames=40, height=256, width=256, box=(0, 0, 255, 255)):

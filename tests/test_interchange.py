@@ -125,8 +125,7 @@ def test_prepared_records_and_protocols(tmp_path):
       np.testing.assert_array_equal(record[field], getattr(clip.skeletons, name))
     assert (record["setup"], record["fps"]) == (clip.setup, clip.fps)
     np.testing.assert_array_equal(record["image_size"], clip.skeletons.image_size or (0, 0))
-  builder = catalogue.of(dataset)
-  rows = protocols.split(dataset.index, builder.PROTOCOLS["xsub"], "test")
+  rows = protocols.split(dataset.index, catalogue.of(dataset).protocol("xsub"), "test")
   assert dataset.index.clip_id[rows].tolist() == ["c03", "c04"]
 
 

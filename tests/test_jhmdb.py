@@ -26,17 +26,17 @@ def parts(dataset) -> dict:
   """{split: (training ids, test ids)}, as the protocols give them."""
   def ids(name, part):
     try:
-      rows = protocols.split(dataset.index, jhmdb.PROTOCOLS[name], part)
+      rows = protocols.split(dataset.index, jhmdb.DATASET.protocols[name], part)
     except UserError:  # a part without clips
       return set()
     return set(dataset.index.clip_id[rows])
-  return {name: (ids(name, "train"), ids(name, "test")) for name in jhmdb.PROTOCOLS}
+  return {name: (ids(name, "train"), ids(name, "test")) for name in jhmdb.DATASET.protocols}
 
 
 def test_classes_and_layout():
   assert len(set(jhmdb.CLASS_NAMES)) == 21 and list(jhmdb.CLASS_NAMES) == sorted(jhmdb.CLASS_NAMES)
   # The order of the joints in the files' README: neck, belly, face, shoulders, hips, elbows, ...
-  joints = skeletons.layout(jhmdb.LAYOUT).joints
+  joints = skeletons.layout(jhmdb.DATASET.layout).joints
   assert joints[:5] == ("neck", "spine", "head", "right_shoulder", "left_shoulder")
   assert joints[-2:] == ("right_ankle", "left_ankle") and len(joints) == jhmdb.JOINTS
 
@@ -90,10 +90,10 @@ def test_cropped_frames_and_joints_share_the_stored_pixels(tmp_path):
 
 def test_images_go_before_a_video_which_goes_without_them(tmp_path):
   raw_jhmdb.write(tmp_path, {"catch/a": (1, 1, 1)}, frames=5, kinds=("joints", "images", "video"))
-  clip, = jhmdb.find(str(tmp_path), **jhmdb.VARIANTS["cropped"])
+  clip, = jhmdb.find(str(tmp_path), **jhmdb.DATASET.variants["cropped"])
   assert len(clip.images) == 5 and clip.video is None
   shutil.rmtree(tmp_path / "Rename_Images")
-  clip, = jhmdb.find(str(tmp_path), **jhmdb.VARIANTS["cropped"])
+  clip, = jhmdb.find(str(tmp_path), **jhmdb.DATASET.variants["cropped"])
   assert clip.images == () and clip.video.base == "a.avi"
   record = preparing.encode(jhmdb, tmp_path, "uncropped")
   assert len(record["frames"]) == 5 and record["pose2d"].shape == (1, 5, 15, 2)
@@ -128,7 +128,7 @@ def test_archives_give_the_same_clips(tmp_path):
     with zipfile.ZipFile(tmp_path / f"zips/{part}.zip", "w") as archive:
       for file in sorted((raw / part).rglob("*.*")):
         archive.write(file, file.relative_to(raw))
-  options = jhmdb.VARIANTS["cropped"]
+  options = jhmdb.DATASET.variants["cropped"]
   ours, theirs = (jhmdb.find(str(tmp_path / name), **options) for name in ("raw", "zips"))
   assert preparation.fingerprint(ours) == preparation.fingerprint(theirs)
   assert jhmdb.encode(ours[1], **options)["frames"] == jhmdb.encode(theirs[1], **options)["frames"]
@@ -140,7 +140,7 @@ def test_archives_give_the_same_clips(tmp_path):
 
 def test_mistakes_in_the_folder(tmp_path):
   def find(variant="cropped"):
-    return jhmdb.find(str(tmp_path), **jhmdb.VARIANTS[variant])
+    return jhmdb.find(str(tmp_path), **jhmdb.DATASET.variants[variant])
   (tmp_path / "notes.txt").write_text("")
   with pytest.raises(RawDataError, match="holds no joint_positions/CLASS.*it holds: notes.txt"):
     find()
@@ -254,7 +254,7 @@ def test_pickles_of_all_splits_become_one_dataset(tmp_path):
                             "split_3": (set(), set())}
   # Names do not depend on which of the files are there.
   (raw / "GT_train_1.pkl").unlink()
-  again = jhmdb.find(str(raw), **jhmdb.VARIANTS["pickled"])
+  again = jhmdb.find(str(raw), **jhmdb.DATASET.variants["pickled"])
   assert {clip.clip_id for clip in again} == set(ids.values())
 
 
@@ -271,14 +271,14 @@ def test_malformed_pickles(tmp_path, content, message):
   path = tmp_path / "GT_train_1.pkl"
   path.write_bytes(pickle.dumps(content))
   with pytest.raises(RawDataError, match=f"^{re.escape(str(path))}.*{message}"):
-    jhmdb.find(str(tmp_path), **jhmdb.VARIANTS["pickled"])
+    jhmdb.find(str(tmp_path), **jhmdb.DATASET.variants["pickled"])
 
 
 def test_no_pickles(tmp_path):
   for place, there in ((tmp_path, "nothing"),
                        (tmp_path / "nowhere", "nothing, as it is no folder")):
     with pytest.raises(RawDataError, match=f"holds no GT_train_1.pkl or .*holds: {there}"):
-      jhmdb.find(str(place), **jhmdb.VARIANTS["pickled"])
+      jhmdb.find(str(place), **jhmdb.DATASET.variants["pickled"])
 
 
 def test_real_pickles(real_data, tmp_path):
@@ -290,7 +290,7 @@ def test_real_pickles(real_data, tmp_path):
   assert len(dataset) == 609 and (np.bincount(dataset.index.label, minlength=21) > 0).sum() == 14
   # Every clip of a file is there, with its joints, however the records are ordered.
   content = plain_pickle.load(raw / "GT_test_2.pkl")
-  rows = protocols.split(dataset.index, jhmdb.PROTOCOLS["split_2"], "test")
+  rows = protocols.split(dataset.index, jhmdb.DATASET.protocols["split_2"], "test")
   stored = sorted((jhmdb.CLASS_NAMES[dataset[i]["label"]], dataset[i]["pose2d"][0].sum(dtype=float),
                    len(dataset[i]["boxes"])) for i in rows.tolist())
   given = sorted((label, (pose * 240 + [160, 120]).sum(), len(pose))
@@ -298,7 +298,7 @@ def test_real_pickles(real_data, tmp_path):
   assert [(a, c) for a, _, c in stored] == [(a, c) for a, _, c in given]
   np.testing.assert_allclose([b for _, b, _ in stored], [b for _, b, _ in given], rtol=1e-5)
   # Upright people: scaled to stand about 0.85 of the image's height from face to ankles.
-  layout = skeletons.layout(jhmdb.LAYOUT)
+  layout = skeletons.layout(jhmdb.DATASET.layout)
   walking = np.flatnonzero(dataset.index.label == jhmdb.CLASS_NAMES.index("walk"))
   heights = np.concatenate([
       (pose[:, layout.index("left_ankle"), 1] - pose[:, layout.index("head"), 1]).ravel()

@@ -18,8 +18,9 @@ CLIP = "a04_s07_e02"
 
 
 def test_classes():
-  assert len(set(colour.CLASS_NAMES)) == 16 and colour.CLASS_NAMES == depth.CLASS_NAMES
-  names = dict(enumerate(colour.CLASS_NAMES, 1))
+  assert len(set(colour.DATASET.class_names)) == 16
+  assert colour.DATASET.class_names == depth.DATASET.class_names
+  names = dict(enumerate(colour.DATASET.class_names, 1))
   assert (names[1], names[7], names[12], names[15]) == (
       "drink", "use_vacuum_cleaner", "lie_down_on_sofa", "stand_up")
 
@@ -31,17 +32,18 @@ def test_protocols_are_rules_over_names(tmp_path):
   raw.mkdir()
   for name in names:  # as find sees it, only names and sizes matter
     (raw / f"{name}_skeleton.txt").write_text("-")
-  found = colour.find(str(raw), **colour.VARIANTS["skeleton"])
+  found = colour.find(str(raw), **colour.DATASET.variants["skeleton"])
   assert [clip.clip_id for clip in found] == names and found.remarks == ()
   index = Index.of([
       {"clip_id": clip.clip_id, "label": clip.action - 1, "subject": clip.subject, "camera": 0,
        "setup": clip.episode, "num_frames": 1} for clip in found])
   rules = {"cross_subject": {2, 4, 6, 8, 10}} | {f"subject_{s}": {s} for s in range(1, 11)}
-  assert set(rules) == set(colour.PROTOCOLS) and depth.PROTOCOLS is colour.PROTOCOLS
+  assert set(rules) == set(colour.DATASET.protocols)
+  assert depth.DATASET.protocols == colour.DATASET.protocols
   for name, subjects in rules.items():
     test = {n for n in names if int(n[5:7]) in subjects}
     for part, ids in (("train", set(names) - test), ("test", test)):
-      rows = protocols.split(index, colour.PROTOCOLS[name], part)
+      rows = protocols.split(index, colour.DATASET.protocols[name], part)
       assert set(index.clip_id[rows]) == ids
     assert len(test) == 32 * len(subjects)
 
@@ -140,10 +142,10 @@ def test_archives_give_the_same_clips(tmp_path):
     for file in sorted(raw.iterdir()):
       archive.write(file, f"MSRDaily/{file.name}")
   for builder in (colour, depth):
-    options = builder.VARIANTS["cropped"]
+    options = builder.DATASET.variants["cropped"]
     ours, theirs = (builder.find(str(tmp_path / name), **options) for name in ("raw", "zips"))
     assert preparation.fingerprint(ours) == preparation.fingerprint(theirs)
-    a, b = (builder.encode(found[0], **options) for found in (ours, theirs))
+    a, b = (builder.DATASET.encode(found[0], **options) for found in (ours, theirs))
     assert a["frames"] == b["frames"] and len(a["frames"]) == 2
 
 
@@ -151,7 +153,7 @@ def test_archives_give_the_same_clips(tmp_path):
 
 def test_mistakes_in_the_folder(tmp_path):
   def find(builder=colour, variant="cropped"):
-    return builder.find(str(tmp_path), **builder.VARIANTS[variant])
+    return builder.find(str(tmp_path), **builder.DATASET.variants[variant])
   raw_msr.write(tmp_path, [CLIP], kinds=("rgb",), frames=2)
   assert len(find()) == 1
   for builder, variant, ending in ((colour, "skeleton", ""), (depth, "cropped", " or _depth.bin")):

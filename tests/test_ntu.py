@@ -41,8 +41,9 @@ def test_classes():
                        95: "hands_up", 112: "high_five", 120: "rock_paper_scissors"}.items():
     assert ntu120.CLASS_NAMES[number - 1] == name
   for builder in (ntu60, ntu120):
-    assert (builder.LAYOUT, builder.MODALITY, builder.FPS) == ("kinect_v2_25", "colour", 30)
-    assert list(builder.VARIANTS) == ["cropped", "uncropped", "skeleton"]
+    dataset = builder.DATASET
+    assert (dataset.layout, dataset.modality, dataset.fps) == ("kinect_v2_25", "colour", 30)
+    assert list(dataset.variants) == ["cropped", "uncropped", "skeleton"]
 
 
 def test_training_subjects():
@@ -70,11 +71,12 @@ def test_protocols_are_rules_over_names():
       "cross_subject_small": (
           lambda n: train_subject(n) and n[4:8] == "C001" and field(n, 8) <= 10,
           lambda n: not train_subject(n) and n[4:8] == "C001" and field(n, 8) <= 10)}
-  assert set(rules) == set(ntu60.PROTOCOLS)
+  assert set(rules) == set(ntu60.DATASET.protocols)
   rules120 = {"cross_subject": (train_subject, lambda n: not train_subject(n)),
               "cross_setup": (lambda n: field(n, 0) % 2 == 0, lambda n: field(n, 0) % 2)}
-  assert set(rules120) == set(ntu120.PROTOCOLS)
-  for protocols, expected in ((ntu60.PROTOCOLS, rules), (ntu120.PROTOCOLS, rules120)):
+  assert set(rules120) == set(ntu120.DATASET.protocols)
+  for protocols, expected in ((ntu60.DATASET.protocols, rules),
+                              (ntu120.DATASET.protocols, rules120)):
     for protocol, (train, test) in expected.items():
       masks = protocols[protocol](index)
       assert set(index.clip_id[masks["train"]]) == {n for n in names if train(n)}, protocol
@@ -187,7 +189,7 @@ def test_skeletons_or_videos_alone(tmp_path):
   assert len(dataset) == 2 and record["pose3d"].size == record["boxes"].size == 0
   assert decode_frame(record["frames"][0]).shape == (108, 192, 3)
   with pytest.raises(RawDataError, match="holds no .skeleton files of NTU RGB.*nturgb"):
-    ntu60.find(str(films), **ntu60.VARIANTS["skeleton"])
+    ntu60.find(str(films), **ntu60.DATASET.variants["skeleton"])
 
 
 def test_video_of_another_length_is_matched_in_proportion(tmp_path):
@@ -215,9 +217,9 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
   for frames in (10, 60):
     folder = tmp_path / str(frames)
     raw_ntu.video(folder / f"{CLIP}_rgb.avi", frames, size=(640, 360))
-    clip = ntu60.find(str(folder), **ntu60.VARIANTS["uncropped"])[0]
+    clip = ntu60.find(str(folder), **ntu60.DATASET.variants["uncropped"])[0]
     tracemalloc.start()
-    record = ntu60.encode(clip, **ntu60.VARIANTS["uncropped"])
+    record = ntu60.DATASET.encode(clip, **ntu60.DATASET.variants["uncropped"])
     peaks.append(tracemalloc.get_traced_memory()[1] - sum(map(len, record["frames"])))
     tracemalloc.stop()
   assert peaks[1] - peaks[0] < 640 * 360 * 3  # 50 frames more, and less than one of them
@@ -231,11 +233,11 @@ NAMES = [raw_ntu.name(1, c, p, 1, 3) for c in (1, 2, 3) for p in (1, 2)]
 def test_archives_give_the_same_clips_and_records(tmp_path):
   raw = raw_ntu.write(tmp_path / "raw", NAMES[:2])
   zips = raw_ntu.zipped(raw, tmp_path / "zips")
-  options = ntu60.VARIANTS["cropped"]
+  options = ntu60.DATASET.variants["cropped"]
   ours, theirs = ntu60.find(str(raw), **options), ntu60.find(str(zips), **options)
   assert preparation.fingerprint(ours) == preparation.fingerprint(theirs)
   for a, b in zip(ours, theirs):
-    a, b = ntu60.encode(a, **options), ntu60.encode(b, **options)
+    a, b = ntu60.DATASET.encode(a, **options), ntu60.DATASET.encode(b, **options)
     assert a["frames"] == b["frames"]
     np.testing.assert_array_equal(a["pose3d"], b["pose3d"])
   # An archive beside what was extracted from it counts once; another file does not.
@@ -250,10 +252,10 @@ def test_archives_give_the_same_clips_and_records(tmp_path):
 def test_ntu60_is_a_part_of_ntu120s_folder(tmp_path):
   names = [raw_ntu.name(17, 1, 1, 1, 60), raw_ntu.name(18, 1, 41, 1, 61)]
   raw_ntu.write(tmp_path, names, kinds=("skeleton",))
-  options = ntu60.VARIANTS["skeleton"]
+  options = ntu60.DATASET.variants["skeleton"]
   assert [clip.clip_id for clip in ntu60.find(str(tmp_path), **options)] == names[:1]
   assert [clip.clip_id for clip in ntu120.find(str(tmp_path), **options)] == names
-  record = ntu120.encode(ntu120.find(str(tmp_path), **options)[1], **options)
+  record = ntu120.DATASET.encode(ntu120.find(str(tmp_path), **options)[1], **options)
   assert (record["label"], record["setup"], record["subject"]) == (60, 18, 41)
 
 
@@ -277,11 +279,11 @@ def test_clips_without_a_tracked_body_are_left_out_and_counted(tmp_path, monkeyp
              "leave out 4: "), (3, 9, "6 of the 9 clips of NTU RGB+D are here")):
     monkeypatch.setattr(ntu60, "CLIPS", total)
     monkeypatch.setattr(ntu60, "MISSING_SKELETONS", published)
-    assert ntu60.find(str(raw), **ntu60.VARIANTS["cropped"]).remarks[1].startswith(line)
+    assert ntu60.find(str(raw), **ntu60.DATASET.variants["cropped"]).remarks[1].startswith(line)
   # The authors' list, beside the data, is obeyed.
   (raw / "NTU_RGBD_samples_with_missing_skeletons.txt").write_text(
       f"4 of the captured samples ...\n\n{NAMES[1]}\n{NAMES[5]}\nS001C001P009R001A001\n")
-  found = ntu60.find(str(raw), **ntu60.VARIANTS["cropped"])
+  found = ntu60.find(str(raw), **ntu60.DATASET.variants["cropped"])
   assert [clip.clip_id for clip in found] == [NAMES[0], NAMES[3]]
   assert found.remarks[0].endswith("left out, 1 of them by a list of missing skeletons alone")
 
@@ -289,17 +291,17 @@ def test_clips_without_a_tracked_body_are_left_out_and_counted(tmp_path, monkeyp
 def test_missing_videos_are_said_and_missing_setups_are_errors(tmp_path):
   raw = raw_ntu.write(tmp_path, NAMES[:2])
   (raw / f"nturgb+d_rgb/{NAMES[1]}_rgb.avi").unlink()
-  found = ntu60.find(str(raw), **ntu60.VARIANTS["uncropped"])
+  found = ntu60.find(str(raw), **ntu60.DATASET.variants["uncropped"])
   assert [clip.clip_id for clip in found] == NAMES[:1]
   assert found.remarks[-1] == f"warning: 1 clip ({NAMES[1]}) left out: the video is not there"
-  assert len(ntu60.find(str(raw), **ntu60.VARIANTS["skeleton"])) == 2
+  assert len(ntu60.find(str(raw), **ntu60.DATASET.variants["skeleton"])) == 2
   raw_ntu.write(raw, [raw_ntu.name(5)], kinds=("skeleton",))
   with pytest.raises(RawDataError, match="skeletons of setup 5, but no video of theirs; fetch"):
-    ntu60.find(str(raw), **ntu60.VARIANTS["cropped"])
+    ntu60.find(str(raw), **ntu60.DATASET.variants["cropped"])
   raw_ntu.write(raw, [raw_ntu.name(5)])
   raw_ntu.write(raw, [raw_ntu.name(6)], kinds=("video",))
   with pytest.raises(RawDataError, match="videos of setup 6, but no skeleton of theirs"):
-    ntu60.find(str(raw), **ntu60.VARIANTS["cropped"])
+    ntu60.find(str(raw), **ntu60.DATASET.variants["cropped"])
 
 
 @pytest.mark.parametrize("name", ["S033C001P001R001A061", "S001C004P001R001A001",
@@ -310,11 +312,11 @@ def test_files_of_another_dataset_are_named(tmp_path, name):
   write_skeleton(tmp_path, raw_ntu.NOBODY, name)
   for builder in (ntu60, ntu120):
     with pytest.raises(RawDataError, match=f"{name}.skeleton is not a file of NTU RGB"):
-      builder.find(str(tmp_path), **builder.VARIANTS["skeleton"])
+      builder.find(str(tmp_path), **builder.DATASET.variants["skeleton"])
 
 
 def test_no_files(tmp_path):
-  options = ntu60.VARIANTS["cropped"]
+  options = ntu60.DATASET.variants["cropped"]
   with pytest.raises(RawDataError, match="nowhere is not a folder"):
     ntu60.find(str(tmp_path / "nowhere"), **options)
   (tmp_path / "notes.txt").write_text("")

@@ -74,7 +74,7 @@ def write_text(folder, frame, people, where=FOLDER):
 
 
 def encode(folder, variant="skeleton", clip=0):
-  options = nucla.VARIANTS[variant]
+  options = nucla.DATASET.variants[variant]
   return complete(nucla.encode(nucla.find(str(folder), **options)[clip], **options))
 
 
@@ -99,12 +99,13 @@ def test_protocols_are_rules_over_names():
   index = Index.of([
       {"clip_id": n, "label": 0, "subject": int(n[5:7]), "camera": int(n[-2:]), "setup": 0,
        "num_frames": 1} for n in names])
-  assert set(nucla.PROTOCOLS) == {f"view_{v}" for v in (1, 2, 3)} | {
+  assert set(nucla.DATASET.protocols) == {f"view_{v}" for v in (1, 2, 3)} | {
       f"subject_{s}" for s in range(1, 11)}
   for protocol, suffix in [(f"view_{v}", rf".*_v0{v}") for v in (1, 2, 3)] + [
       ("subject_2", ".*_s02_.*"), ("subject_10", ".*_s10_.*")]:
     test = {n for n in names if re.fullmatch(suffix, n)}
-    rows = {part: set(index.clip_id[protocols.split(index, nucla.PROTOCOLS[protocol], part)])
+    split = nucla.DATASET.protocols[protocol]
+    rows = {part: set(index.clip_id[protocols.split(index, split, part)])
             for part in ("train", "test")}
     assert rows == {"train": set(names) - test, "test": test}
 
@@ -125,7 +126,7 @@ def test_skeletons_survive_preparation_exactly(tmp_path):
   expected = np.concatenate([pixels(skeleton).min(1), pixels(skeleton).max(1)], 1)
   np.testing.assert_allclose(record["boxes"], expected, atol=1e-4)
   # Joint order: Kinect v1's, in which the hands are 7 and 11.
-  layout = skeletons.layout(nucla.LAYOUT)
+  layout = skeletons.layout(nucla.DATASET.layout)
   assert (layout.index("left_hand"), layout.index("right_hand")) == (7, 11)
 
 
@@ -218,7 +219,8 @@ def test_clips_without_skeletons_are_kept_with_nobody_in_them(tmp_path):
   assert images.decode_frame(record["frames"][0]).shape == (480, 640, 3)
   assert record["pose3d"].shape == (1, 4, 20, 3) and (record["pose_score"] == 0).all()
   assert np.isnan(record["boxes"]).all()
-  assert [clip.clip_id for clip in nucla.find(str(raw), **nucla.VARIANTS["skeleton"])] == [CLIP]
+  found = nucla.find(str(raw), **nucla.DATASET.variants["skeleton"])
+  assert [clip.clip_id for clip in found] == [CLIP]
 
 
 def test_lost_joints_have_score_zero(tmp_path):

@@ -33,10 +33,10 @@ def test_drops_fall_at_their_share_of_the_whole_training(warmup):
 
 
 @pytest.mark.parametrize("fields, message", [
-    (dict(name="lamb"), "'lamb' is none of adam, adamw, sgd"),
-    (dict(schedule="poly"), "'poly' is none of constant, cosine, steps"),
-    (dict(learning_rate=0.0), "learning_rate must be positive"),
-    (dict(warmup=1.0), "warmup is a share"),
+    (dict(name="lamb"), "name must be one of adam, adamw, sgd, got 'lamb'"),
+    (dict(schedule="poly"), "schedule must be one of constant, cosine, steps, got 'poly'"),
+    (dict(learning_rate=0.0), "learning_rate must be above 0"),
+    (dict(warmup=1.0), "warmup must be a share"),
     (dict(plateau_factor=1.5), "plateau_factor must lie in"),
 ])
 def test_wrong_values_are_refused(fields, message):

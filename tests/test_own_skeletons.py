@@ -5,7 +5,9 @@ import pytest
 
 from actionjax.data import own
 from actionjax.data.formats.images import decode_frame
-from actionjax.data.loading import pipeline
+from actionjax.data.loading import pose3d
+from actionjax.data.loading.clip_transform import ClipTransform
+from actionjax.data.loading.config import DataConfig
 from actionjax.data.own import validation
 from actionjax.errors import RawDataError
 from tests import raw_own
@@ -88,10 +90,10 @@ def test_clips_without_a_skeleton_have_nobody(tmp_path):
   assert dataset.info["notes"] == {"no_skeleton": ["clap/1", "wave/0", "wave/1"]}
   record = raw_own.by_id(dataset)["wave/1"]
   assert record["pose3d"].shape == (0, 7, 25, 3) and record["pose_score"].shape == (0, 7, 25)
-  config = pipeline.DataConfig(dataset="folder:mine", protocol="fraction",
-                               pose=pipeline.PoseConfig(num_poses=4, persons=2),
-                               about=own.about_of(dataset.info))
-  row = pipeline.ClipTransform(config).test(record)
+  config = DataConfig(dataset="folder:mine", protocol="fraction",
+                      inputs={"pose": pose3d.Config(num_poses=4, persons=2)},
+                      about=own.Facts.of(dataset.info))
+  row = ClipTransform(config).test(record)
   assert row["pose3d"].shape == (1, 2, 4, 25, 3) and not row["pose_score"].any()
 
 

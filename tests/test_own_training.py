@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import actionjax
-from actionjax import configuration, recipe
+from actionjax import configuration, planning, recipe
 from actionjax.data.own import columns
 from actionjax.errors import UserError
 from tests import raw_own
@@ -46,7 +46,7 @@ def test_training_and_evaluation_on_an_own_folder(tmp_path, quick_compilation):
   assert model({"frames": np.zeros((9, 40, 50, 3), np.uint8)}).sum() == pytest.approx(1)
   with pytest.raises(UserError, match="folder:mine is not prepared in .*; run: python -m "
                                       "actionjax.prepare --dataset=folder --name=mine"):
-    recipe.plan(config)
+    planning.plan(config)
   (tmp_path / "data/away").rename(tmp_path / "data/folder")
   # Prepared anew with a class more, it is not what the model was trained for.
   raw_own.video(raw / "jump/0.mp4", 4)
@@ -58,10 +58,10 @@ def test_training_and_evaluation_on_an_own_folder(tmp_path, quick_compilation):
 
 
 def test_planning_knows_the_own_dataset(tmp_path):
-  raw = raw_own.folder(tmp_path / "raw", ("clap", "jump", "wave"), clips=1)
+  raw = raw_own.folder(tmp_path / "raw", ("clap", "jump", "wave"), clips=4)
   raw_own.prepare("folder:mine", raw, tmp_path / "data")
   config = own_config(tmp_path / "data")
-  step = recipe.plan(config)[0]
+  step = planning.plan(config).steps[0]
   parsed = step.module.parse(step.config, step.path)
   assert parsed.model.num_classes == 3 and parsed.data.about.class_names == (
       "clap", "jump", "wave")
@@ -70,7 +70,7 @@ def test_planning_knows_the_own_dataset(tmp_path):
   assert json.loads(json.dumps(description))["class_names"] == ["clap", "jump", "wave"]
   with pytest.raises(UserError, match="folder:other is not prepared in .*prepared there: "
                                       "folder:mine"):
-    recipe.plan(own_config(tmp_path / "data", "folder:other"))
+    planning.plan(own_config(tmp_path / "data", "folder:other"))
   config = own_config(tmp_path / "data")
   config.data.protocol = "split"
   with pytest.raises(UserError, match="unknown protocol 'split' of folder:mine; known: fraction"):

@@ -15,18 +15,20 @@ import pytest
 
 from actionjax import skeletons
 from actionjax.data.builders import synthetic_actions
-from actionjax.data.loading import pipeline
+from actionjax.data.loading import pipeline, pose3d, video
+from actionjax.data.loading.clip_transform import ClipTransform
+from actionjax.data.loading.config import DataConfig, batch_spec
 from actionjax.errors import UserError
 
-CONFIG = pipeline.DataConfig(
+CONFIG = DataConfig(
     dataset="synthetic_actions", variant="tiny", protocol="cross_subject", flip=0.5, threads=1,
-    video=pipeline.VideoConfig(num_frames=4, size=(24, 20), crop=0.9, scale_jitter=0.1),
-    pose=pipeline.PoseConfig(num_poses=5, persons=2, turn=15.0))
+    inputs=dict(video=video.Config(num_frames=4, size=(24, 20), crop=0.9, scale_jitter=0.1),
+                pose=pose3d.Config(num_poses=5, persons=2, rotate=15.0)))
 
 
 @pytest.fixture(scope="module")
 def clips(tiny_data_dir):
-  return pipeline.open_part(CONFIG, tiny_data_dir, "train")
+  return pipeline.open_split(CONFIG, tiny_data_dir, "train")
 
 
 def _train(clips, count, config=CONFIG, **kwargs):
@@ -48,7 +50,7 @@ def assert_equal(batches, others):
 
 
 def test_batches_have_the_declared_shapes_and_types(clips):
-  spec = pipeline.batch_spec(CONFIG, 8)
+  spec = batch_spec(CONFIG, 8)
   batch, = _train(clips, 1)
   assert set(batch) == {*spec, "position", "unreadable"}
   for key, value in spec.items():
@@ -125,7 +127,7 @@ def test_processes_hold_contiguous_rows_of_the_same_batches(clips, processes):
 
 @pytest.mark.parametrize("batch_size", [1, 5, 8, 36, 50])
 def test_testing_visits_every_clip_once(clips, batch_size):
-  config = dataclasses.replace(CONFIG, video=None)
+  config = CONFIG.only(("pose3d",))
   batches = _test(clips, config, batch_size=batch_size)
   assert all(len(batch["label"]) == batch_size for batch in batches)
   rows = {key: np.concatenate([batch[key] for batch in batches])
@@ -163,12 +165,12 @@ class _Draws:
 
 
 def test_mirroring_swaps_sides_and_labels(clips):
-  config = dataclasses.replace(
-      CONFIG, video=dataclasses.replace(CONFIG.video, box="frame", crop=1.0))
-  layout = skeletons.layout(synthetic_actions.LAYOUT)
+  config = dataclasses.replace(CONFIG, inputs=CONFIG.inputs | {
+      "video": dataclasses.replace(CONFIG.inputs["video"], box="frame", crop=1.0)})
+  layout = skeletons.layout(synthetic_actions.DATASET.layout)
   draws = _Draws(0.3)
-  plain = pipeline.ClipTransform(dataclasses.replace(config, flip=0.0))
-  mirrored = pipeline.ClipTransform(dataclasses.replace(config, flip=1.0))
+  plain = ClipTransform(dataclasses.replace(config, flip=0.0))
+  mirrored = ClipTransform(dataclasses.replace(config, flip=1.0))
   left, right = layout.index("left_hand"), layout.index("right_hand")
   swapped = set()
   for position in range(len(clips)):
@@ -187,7 +189,7 @@ def test_mirroring_swaps_sides_and_labels(clips):
 
 
 def test_half_of_the_clips_are_mirrored(clips):
-  config = dataclasses.replace(CONFIG, video=None)
+  config = CONFIG.only(("pose3d",))
   labels = clips.dataset.index.label[clips.rows]
   rows = _train(clips, 90, config)
   seen = np.concatenate([row["label"] for row in rows])
@@ -234,16 +236,16 @@ def test_unreadable_clips_count_for_nothing_and_harm_no_other(clips, frames):
 
 
 def test_parts(tiny_data_dir, clips):
-  parts = {part: set(pipeline.open_part(CONFIG, tiny_data_dir, part).rows)
+  parts = {part: set(pipeline.open_split(CONFIG, tiny_data_dir, part).rows)
            for part in ("train", "fit", "validation", "test")}
   assert parts["fit"] | parts["validation"] == parts["train"]
   assert not parts["fit"] & parts["validation"] and not parts["train"] & parts["test"]
   assert parts["train"] | parts["test"] == set(range(48))
   with pytest.raises(UserError, match="protocol .cross_planet.*known: cross_sub"):
-    pipeline.open_part(dataclasses.replace(CONFIG, protocol="cross_planet"), tiny_data_dir,
+    pipeline.open_split(dataclasses.replace(CONFIG, protocol="cross_planet"), tiny_data_dir,
                        "train")
   with pytest.raises(UserError, match="not prepared in .*run: python -m actionjax.prepare"):
-    pipeline.open_part(CONFIG, "/nowhere", "train")
+    pipeline.open_split(CONFIG, "/nowhere", "train")
 
 
 def _alive(pid):
@@ -271,12 +273,13 @@ def test_worker_processes_die_with_a_killed_parent(tmp_path, tiny_data_dir):
   script = tmp_path / "load.py"
   script.write_text(textwrap.dedent(f"""
       import time
-      from actionjax.data.loading import pipeline
+      from actionjax.data.loading import pipeline, pose3d
+      from actionjax.data.loading.config import DataConfig
       if __name__ == "__main__":
-        config = pipeline.DataConfig(
+        config = DataConfig(
             dataset="synthetic_actions", variant="tiny", protocol="cross_subject", workers=2,
-            pose=pipeline.PoseConfig(num_poses=5))
-        clips = pipeline.open_part(config, {tiny_data_dir!r}, "train")
+            inputs={"pose": pose3d.Config(num_poses=5)})
+        clips = pipeline.open_split(config, {tiny_data_dir!r}, "train")
         batches = pipeline.train_batches(clips, config, batch_size=4, seed=0)
         for _ in range(4):
           next(batches)

@@ -10,14 +10,17 @@ import pytest
 
 from actionjax import skeletons
 from actionjax.data import catalogue
-from actionjax.data.loading import pipeline, pose2d, pose_sampling, transforms
+from actionjax.data.loading import pipeline, pose2d, pose3d, pose_sampling, transforms, video
+from actionjax.data.loading.clip_transform import ClipTransform
+from actionjax.data.loading.config import DataConfig, batch_spec
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.ops import heatmaps
 from tests import raw_own, references
+from tests.views import shared
 
 LAYOUT = skeletons.layout("coco_17")
-SMALL = pipeline.Pose2dConfig(num_frames=6, persons=2, size=(24, 20), test_size=(32, 32))
+SMALL = pose2d.Config(num_frames=6, persons=2, size=(24, 20), test_size=(32, 32))
 
 
 def _record(points, score=None, size=(1080, 1920), **fields):
@@ -43,9 +46,16 @@ def prepared(tmp_path_factory):
 def _config(prepared=None, **fields):
   about = None
   if prepared:
-    about = catalogue.about("annotations:mine", prepared)
-  return pipeline.DataConfig(**dict(
-      dataset="annotations:mine", protocol="xsub", pose2d=SMALL, about=about, threads=1) | fields)
+    about = catalogue.facts("annotations:mine", prepared)
+  read = {name: fields.pop(name, None) for name in ("video", "pose", "pose2d") if name in fields}
+  read = {name: value for name, value in ({"pose2d": SMALL} | read).items() if value is not None}
+  return DataConfig(**dict(dataset="annotations:mine", protocol="xsub", about=about, threads=1,
+                           inputs=read) | fields)
+
+
+def _applied(config, record, framing):
+  row = pose2d.apply(config, record, shared(LAYOUT)[0], framing)
+  return row["pose2d"], row["pose_score"]
 
 
 # ---- one clip ------------------------------------------------------------------------------
@@ -55,34 +65,34 @@ def test_testing_is_the_released_codes():
   known = references.stored("pose_sampling_mmaction")
   height, width = known["compact_img_shape"]
   # Twenty frames are fewer than a clip: all are seen, and the box is that of the fixture.
-  config = pipeline.Pose2dConfig(persons=1, frames="mmaction2")
+  config = pose2d.Config(persons=1, frames="mmaction2")
   record = _record(known["compact_in"])
   for clips in (1, 10):
-    framings = pose2d.testing(config, record, clips)
+    framings = pose2d.views(config, record, shared(LAYOUT, clips))
     for number, framing in enumerate(framings):
       start = number * 20 // clips
       np.testing.assert_array_equal(framing.frames, (start + np.arange(48)) % 20)
-      points, score = pose2d.apply(config, record, framing, LAYOUT)
+      points, score = _applied(config, record, framing)
       expected = known["compact_out"][:, framing.frames] * [64 / width, 64 / height]
       np.testing.assert_allclose(points, expected, rtol=1e-5, atol=1e-4)
       np.testing.assert_array_equal(score, 1)
   # Long clips: the frames themselves.
   long = _record(np.tile(known["compact_in"], (1, 16, 1, 1))[:, :300])
-  frames = np.concatenate([f.frames for f in pose2d.testing(config, long, 10)])
+  frames = np.concatenate([f.frames for f in pose2d.views(config, long, shared(LAYOUT, 10))])
   np.testing.assert_array_equal(frames, known["uniform_test_T300_clips10"])
 
 
-@pytest.mark.parametrize("test_resize", ["square", "centre"])
+@pytest.mark.parametrize("test_resize", ["square", "center"])
 def test_test_views_by_hand(test_resize):
   # Joints from (100, 50) to (140, 150); a quarter more: 70..  half sides 25 and 62.5.
   points = np.zeros((1, 4, 17, 2))
   points[:, :, 0], points[:, :, 1], points[:, :, 2] = (100, 50), (140, 150), (120, 100)
   config = dataclasses.replace(SMALL, hw_ratio=2.0, test_size=(64, 64), test_resize=test_resize)
-  framing, = pose2d.testing(config, _record(points), 1)
-  out, score = pose2d.apply(config, _record(points), framing, LAYOUT)
+  framing, = pose2d.views(config, _record(points), shared(LAYOUT))
+  out, score = _applied(config, _record(points), framing)
   # Box: height 125 from 37 (37.5 cut) to 162, width 62.5 from 88 (88.75) to 151 (151.25).
   x, y = (np.array([100, 140, 120]) - 88) / 63 * 64, (np.array([50, 150, 100]) - 37) / 125 * 64
-  if test_resize == "centre":
+  if test_resize == "center":
     # 125x63 resized to 127x64, of which the middle 64 rows are taken: 31 above, 32 below.
     y = (np.array([50, 150, 100]) - 37) / 125 * 127 - 31
   np.testing.assert_allclose(out[0, 0, :3], np.stack([x, y], -1), rtol=1e-6)
@@ -94,9 +104,8 @@ def test_test_views_by_hand(test_resize):
 def test_the_mirrored_view_is_the_reversed_map():
   config = dataclasses.replace(SMALL, num_frames=5)
   record = _record(_walk(2, 7), np.random.default_rng(1).uniform(0.3, 1, (2, 7, 17)))
-  framing, = pose2d.testing(config, record, 1)
-  plain, mirrored = (pose2d.apply(config, record, f, LAYOUT)
-                     for f in (framing, pose2d.mirrored(framing)))
+  plain, mirrored = (_applied(config, record, pose2d.views(
+      config, record, shared(LAYOUT, mirror=mirror))[0]) for mirror in (False, True))
   for kind, windows, most in (("joint", False, 1e-5), ("limb", False, 1e-5),
                               ("joint", True, 0.012)):
     there, back = (heatmaps.heatmaps(jnp.array(points)[None], jnp.array(score)[None], (32, 32),
@@ -128,9 +137,9 @@ def test_training_by_hand():
   points = np.zeros((1, 12, 17, 2))
   points[:, :, 0], points[:, :, 1] = (100, 50), (140, 150)
   for mirror in (False, True):
-    framing = pose2d.training(SMALL, _record(points), 0, 12, mirror, _Fixed(3, 5))
+    framing = pose2d.draw(SMALL, _record(points), shared(LAYOUT, mirror=mirror)[0], _Fixed(3, 5))
     np.testing.assert_array_equal(framing.frames, np.arange(6) * 2)
-    out, score = pose2d.apply(SMALL, _record(points), framing, LAYOUT)
+    out, score = _applied(SMALL, _record(points), framing)
     side = round(np.sqrt(0.78 * 64 * 64))
     x = ((np.array([100, 140]) - 57) / 125 * 64 - 3) / side * 20
     y = ((np.array([50, 150]) - 37) / 125 * 64 - 5) / side * 24
@@ -147,7 +156,7 @@ def test_training_windows_keep_their_bounds():
   box = pose_sampling.compact(record["pose2d"], (1080, 1920))[2]
   side = box[2] - box[0]
   for _ in range(200):
-    window = pose2d.training(config, record, 0, 30, False, rng).box
+    window = pose2d.draw(config, record, shared(LAYOUT)[0], rng).box
     assert (window[:2] >= box[:2] - 1e-6).all() and (window[2:] <= box[2:] + 1e-6).all()
     share = np.prod(window[2:] - window[:2]) / side**2
     assert 0.54 < share < 1.01
@@ -169,10 +178,10 @@ def test_clips_with_little_in_them(case):
     points, size = 100 + points / 100, (0, 0) if case == "unknown size" else size
   record, config = _record(points, score, size), SMALL
   rng = np.random.default_rng(0)
-  framings = pose2d.testing(config, record, 2) + [
-      pose2d.training(config, record, 0, points.shape[1], True, rng)]
+  framings = [*pose2d.views(config, record, shared(LAYOUT, 2)),
+              pose2d.draw(config, record, shared(LAYOUT, mirror=True)[0], rng)]
   for framing in framings:
-    out, found = pose2d.apply(config, record, framing, LAYOUT)
+    out, found = _applied(config, record, framing)
     assert out.shape == (2, 6, 17, 2) and np.isfinite(out).all()
     assert (out[found == 0] == 0).all()
     persons = {"nobody": [0, 0], "lost": [0, 0], "nan": [1, 0]}.get(case, [1, 1])
@@ -186,8 +195,8 @@ def test_clips_with_little_in_them(case):
 
 def test_released_codes_draw_different_frames():
   record = _record(_walk(frames=60))
-  frames = {name: pose2d.testing(dataclasses.replace(SMALL, frames=name), record, 3)
-            for name in pose2d.RELEASED}
+  frames = {name: pose2d.views(dataclasses.replace(SMALL, frames=name), record, shared(LAYOUT, 3))
+            for name in pose_sampling.RELEASED}
   for name, extra in (("pyskl", True), ("mmaction2", False)):
     np.testing.assert_array_equal(
         [framing.frames for framing in frames[name]],
@@ -196,14 +205,17 @@ def test_released_codes_draw_different_frames():
 
 
 @pytest.mark.parametrize("fields, message", [
-    (dict(test_resize="squash"), "test_resize 'squash' is neither square nor centre"),
-    (dict(frames="paper"), "frames 'paper' is neither pyskl nor mmaction2"),
-    (dict(size=(56,)), "is no .height, width"), (dict(num_frames=0), "num_frames must be at leas"),
-    (dict(area=(0.5, 1.2)), "area 0.5, 1.2 are no bounds"), (dict(persons=0), "persons must be"),
-    (dict(aspect=(2, 1)), "aspect 2, 1 are no bounds"), (dict(padding=-1), "make no box")])
+    (dict(test_resize="squash"), "test_resize must be one of square, center, got 'squash'"),
+    (dict(frames="paper"), "frames must be one of pyskl, mmaction2, got 'paper'"),
+    (dict(size=(56,)), r"size must be \(an integer, an integer\), got \(56,\)"),
+    (dict(num_frames=0), "num_frames must be at least 1, got 0"),
+    (dict(area=(0.5, 1.2)), r"area must be two rising bounds in \(0, 1\], got 0.5, 1.2"),
+    (dict(persons=0), "persons must be at least 1"),
+    (dict(aspect=(2, 1)), "aspect must be two rising bounds"),
+    (dict(padding=-1), "hw_ratio must be above 0 and padding 0 or more")])
 def test_wrong_sections(fields, message):
   with pytest.raises(ValueError, match=message):
-    pipeline.Pose2dConfig(**fields)
+    pose2d.Config(**fields)
 
 
 # ---- with a video --------------------------------------------------------------------------
@@ -224,17 +236,17 @@ def _filmed(frames=8, size=(120, 160)):
 
 
 def _joint(**fields):
-  return pipeline.DataConfig(
-      dataset="annotations:mine", protocol="xsub", flip=0.5,
-      about=_about(), pose2d=dataclasses.replace(SMALL, num_frames=8, size=(96, 96),
-                                                 test_size=(112, 112)),
-      video=pipeline.VideoConfig(num_frames=8, size=(96, 96), test_size=(112, 112), box="pose2d",
-                                 sampling="uniform"), **fields)
+  return DataConfig(
+      dataset="annotations:mine", protocol="xsub", flip=0.5, about=_about(),
+      inputs=dict(
+          pose2d=dataclasses.replace(SMALL, num_frames=8, size=(96, 96), test_size=(112, 112)),
+          video=video.Config(num_frames=8, size=(96, 96), test_size=(112, 112), box="pose2d",
+                             sampling="uniform")), **fields)
 
 
 def _about():
   from actionjax.data import own
-  return own.About(("a", "b"), "coco_17", "colour", ("pose2d",), ("xsub",))
+  return own.Facts(("a", "b"), "coco_17", "colour", ("pose2d",), ("xsub",))
 
 
 def _check_dots(video, points, mirrored):
@@ -253,7 +265,7 @@ def _check_dots(video, points, mirrored):
 
 
 def test_video_and_skeletons_show_the_same_part():
-  record, transform, found = _filmed(), pipeline.ClipTransform(_joint()), 0
+  record, transform, found = _filmed(), ClipTransform(_joint()), 0
   rng = np.random.default_rng(0)
   boxes = set()
   for _ in range(12):
@@ -264,7 +276,7 @@ def test_video_and_skeletons_show_the_same_part():
     found += _check_dots(row["video"], row["pose2d"], mirrored)
     boxes.add(row["pose2d"][0, 0, 1].tobytes())
   assert found > 60 and len(boxes) == 12
-  row = pipeline.ClipTransform(_joint(), views=2, flips=True).test(record)
+  row = ClipTransform(_joint(), views=2, flips=True).test(record)
   assert row["video"].shape == (4, 8, 112, 112, 3)
   for view in range(4):
     assert _check_dots(row["video"][view], row["pose2d"][view], view % 2) == 8
@@ -273,18 +285,18 @@ def test_video_and_skeletons_show_the_same_part():
 
 def test_a_video_without_its_model_s_skeletons_still_follows_them():
   config = _joint()
-  assert pipeline.only(config, ("video",)) == config
-  alone = pipeline.only(config, ("pose2d", "pose_score"))
-  assert alone.video is None and alone.pose2d == config.pose2d
-  assert set(pipeline.batch_spec(config, 2)) == {"label", "valid", "video", "pose2d", "pose_score"}
-  assert pipeline.batch_spec(config, 2, test=True)["video"].shape == (2, 8, 112, 112, 3)
+  assert config.only(("video",)) == config
+  alone = config.only(("pose2d", "pose_score"))
+  assert alone.inputs == {"pose2d": config.inputs["pose2d"]}
+  assert set(batch_spec(config, 2)) == {"label", "valid", "video", "pose2d", "pose_score"}
+  assert batch_spec(config, 2, test=True)["video"].shape == (2, 8, 112, 112, 3)
 
 
 def test_pixels_beside_the_image_are_black():
   record = _filmed()
   record["frames"] = [np.full_like(frame, 200) for frame in record["frames"]]
   # Joints from 20 to 140 across and 20 to 100 down: the square reaches 15 rows over the image.
-  row = pipeline.ClipTransform(_joint()).test(record)
+  row = ClipTransform(_joint()).test(record)
   video = row["video"][0]
   assert (video[:, 0] == 0).all() and (video[:, -1] == 0).all() and (video[:, 56, 8:-8] > 190).all()
   window = transforms.Window(-50, 5, -10, 20, (6, 7))
@@ -292,15 +304,16 @@ def test_pixels_beside_the_image_are_black():
 
 
 def test_sections_that_do_not_go_together():
-  video = pipeline.VideoConfig(num_frames=2, size=(8, 8))
-  for fields, message in (
-      (dict(pose=pipeline.PoseConfig(3)), "data.pose and data.pose2d cannot both be given"),
-      (dict(video=video), "data.video.box must be pose2d where there is a data.pose2d"),
-      (dict(video=dataclasses.replace(video, box="pose2d"), pose2d=None), "data.video.box must")):
+  frames = video.Config(num_frames=2, size=(8, 8))
+  for read, message in (
+      (dict(pose=pose3d.Config(3)), "pose and pose2d cannot both be given"),
+      (dict(video=frames), "video.box must be pose2d where there is a section pose2d"),
+      (dict(video=dataclasses.replace(frames, box="pose2d"), pose2d=None),
+       "video.box must")):
     with pytest.raises(UserError, match=message):
-      _config(**fields)
+      _config(**read)
   with pytest.raises(ValueError, match="margin says nothing beside box=pose2d"):
-    pipeline.VideoConfig(num_frames=2, size=(8, 8), box="pose2d", margin=0.2)
+    video.Config(num_frames=2, size=(8, 8), box="pose2d", margin=0.2)
   about = dataclasses.replace(_about(), poses=("pose3d",))
   with pytest.raises(UserError, match="annotations:mine has pose3d, and the config's data.pose2d"):
     _ = _config(about=about).layout
@@ -317,18 +330,18 @@ def _same(batches, others):
 
 def test_batches_depend_on_seed_and_step_alone(prepared):
   config = _config(prepared, flip=0.5, time_jitter=0.3)
-  clips = pipeline.open_part(config, prepared, "train")
+  clips = pipeline.open_split(config, prepared, "train")
 
   def train(count, config=config, **kwargs):
     kwargs = dict(batch_size=4, seed=3) | kwargs
     return list(itertools.islice(pipeline.train_batches(clips, config, **kwargs), count))
 
   batches = train(6)
-  spec = pipeline.batch_spec(config, 4)
+  spec = batch_spec(config, 4)
   for key, value in spec.items():
     assert (batches[0][key].shape, batches[0][key].dtype) == (value.shape, value.dtype), key
   # The host sends coordinates: 48 frames of two skeletons, not 48 maps of 64x64 for each joint.
-  c = config.pose2d
+  c = config.inputs["pose2d"]
   joints = c.persons * c.num_frames * config.layout.num_joints
   sent = sum(value.nbytes for value in batches[0].values())
   coordinates = 4 * joints * (2 + 1) * np.dtype(np.float32).itemsize
@@ -341,7 +354,7 @@ def test_batches_depend_on_seed_and_step_alone(prepared):
 
 def test_ten_clips_and_their_mirror_images_are_twenty_views(prepared):
   config = _config(prepared)
-  clips = pipeline.open_part(config, prepared, "test")
+  clips = pipeline.open_split(config, prepared, "test")
   views = classification.ViewConfig(temporal=10, flips=True)
   batch, = pipeline.test_batches(clips, config, batch_size=5, views=10, flips=True)
   assert views.count == 20 and batch["pose2d"].shape == (5, 20, 2, 6, 17, 2)
@@ -373,7 +386,7 @@ def test_mirrored_views_vote_for_the_mirrored_class(prepared):
 
 
 def test_records_of_another_layout_or_without_skeletons_are_refused(prepared):
-  transform = pipeline.ClipTransform(_config(prepared))
+  transform = ClipTransform(_config(prepared))
   for points, message in ((np.ones((1, 4, 20, 2)), "clip x has skeletons of 20 joints; coco_17"),
                           (np.ones((0, 0, 0, 2)), "clip x has no 2D skeletons, which data.pose2d")):
     with pytest.raises(UserError, match=message):
@@ -382,10 +395,10 @@ def test_records_of_another_layout_or_without_skeletons_are_refused(prepared):
 
 def test_several_windows_need_room(prepared):
   """Where all of the box is shown, three crops would be one."""
-  for fields, fits in ((dict(), False), (dict(test_resize="centre"), True)):
+  for fields, fits in ((dict(), False), (dict(test_resize="center"), True)):
     config = _config(prepared, pose2d=dataclasses.replace(SMALL, **fields))
     if fits:
-      assert pipeline.ClipTransform(config, crops="three").count == 3
+      assert ClipTransform(config, crops="three").count == 3
     else:
       with pytest.raises(UserError, match="views.crops=three needs room"):
-        pipeline.ClipTransform(config, crops="three")
+        ClipTransform(config, crops="three")

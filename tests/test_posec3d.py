@@ -144,7 +144,7 @@ def test_a_small_network_learns_in_a_few_steps():
 def test_3d_skeletons_are_three_views():
   batch = {"pose3d": np.random.default_rng(0).normal(0, 1, (1, 1, 4, 25, 3)),
            "pose_score": np.ones((1, 1, 4, 25))}
-  model = posec3d.Model(5, "kinect_v2_25", POSE, dict(size=(16, 16), source="pose3d", fit=True))
+  model = posec3d.Model(5, "kinect_v2_25", POSE, dict(size=(16, 16), source="pose3d", fill=True))
   assert model.inputs == ("pose3d", "pose_score")
   out = jax.eval_shape(lambda: model.init_with_output(
       jax.random.key(0), batch, train=False)[0][1])
@@ -170,7 +170,7 @@ def test_three_views_are_jittered_apart():
   points = np.random.default_rng(0).normal(0, 1, (1, 1, 4, 25, 1)).repeat(3, -1)
   points[..., 1] *= -1  # all three views show the same
   batch = {"pose3d": points * [1, 1, 1], "pose_score": np.ones((1, 1, 4, 25))}
-  maps = posec3d.make_maps(dict(size=(16, 16), source="pose3d", fit=True, shift=0.2))
+  maps = posec3d.make_maps(dict(size=(16, 16), source="pose3d", fill=True, shift=0.2))
   draw = jax.jit(lambda key, train: maps.draw(batch, "kinect_v2_25", train=train, key=key),
                  static_argnames="train")
   key = jax.random.key(0, impl="rbg")
@@ -180,7 +180,7 @@ def test_three_views_are_jittered_apart():
   assert np.abs(front - side).max() > 0.1
 
 
-@pytest.mark.parametrize("maps,word", [(dict(kind="bone"), "bone"), (dict(source="pose3d"), "fit"),
+@pytest.mark.parametrize("maps,word", [(dict(kind="bone"), "bone"), (dict(source="pose3d"), "fill"),
                                        (dict(blur=2), "blur"), (dict(shift=-0.1), "shift"),
                                        (dict(sigma=0.0), "sigma"), (dict(size=(56,)), "size")])
 def test_mistakes_in_maps_are_named(maps, word):

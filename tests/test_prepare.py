@@ -1,4 +1,5 @@
 """Preparation: interrupted, killed, repeated, short of space; and its command."""
+import dataclasses
 import errno
 import os
 import pathlib
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from actionjax import workers
-from actionjax.data import builders, catalogue, own
+from actionjax.data import catalogue, own
 from actionjax.data.builders import utd_mhad
 from actionjax.data.preparing import preparation
 from actionjax.errors import RawDataError, UserError
@@ -49,7 +50,7 @@ def fail_after(monkeypatch, count, error):
       raise error
     return encode(clip, **options)
 
-  monkeypatch.setattr(utd_mhad, "encode", failing)
+  monkeypatch.setattr(utd_mhad, "DATASET", dataclasses.replace(utd_mhad.DATASET, encode=failing))
   return calls
 
 
@@ -208,18 +209,6 @@ def test_mistakes_are_named(tmp_path, raw):
     prepare(raw, tmp_path / "file")
 
 
-def test_builders_have_the_names_that_preparation_reads():
-  from actionjax import skeletons
-  assert "utd_mhad" in builders.names()
-  for name in builders.names():
-    module = catalogue.load(name)
-    assert len(set(module.CLASS_NAMES)) == len(module.CLASS_NAMES) > 1
-    assert skeletons.layout(module.LAYOUT) and module.MODALITY in ("depth", "colour", "none")
-    assert module.FPS > 0 and module.VARIANTS and module.PROTOCOLS
-    assert isinstance(module.NEEDS_RAW, bool) and module.VERSION.count(".") == 2
-    assert all(callable(f) for f in (module.find, module.encode, *module.PROTOCOLS.values()))
-
-
 def _raise_of(number):
   if number == 3:
     raise RawDataError("file 3 is broken")
@@ -283,7 +272,7 @@ def session_processes(session):
 @pytest.mark.parametrize("dataset", ["utd_mhad", "folder:mine"])
 def test_killed_run_leaves_no_process_and_is_continued(tmp_path, dataset):
   if dataset == "utd_mhad":
-    home, version = "utd_mhad/cropped", utd_mhad.VERSION
+    home, version = "utd_mhad/cropped", utd_mhad.DATASET.version
     raw = raw_utd.write(tmp_path / "raw", [(a, s, 1) for a in range(1, 9) for s in range(1, 6)],
                         frames=25)
   else:

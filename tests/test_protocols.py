@@ -116,7 +116,7 @@ def test_mistakes():
 
 
 def test_protocols_by_name():
-  builder = catalogue.load("utd_mhad")
-  assert catalogue.protocol(builder, "cross_subject") is builder.PROTOCOLS["cross_subject"]
+  dataset = catalogue.load("utd_mhad")
+  assert dataset.protocol("cross_subject") is dataset.protocols["cross_subject"]
   with pytest.raises(UserError, match="unknown protocol 'cv' of utd_mhad; known: cross_subject"):
-    catalogue.protocol(builder, "cv")
+    dataset.protocol("cv")

@@ -6,18 +6,23 @@ import pathlib
 import shutil
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import actionjax
-from actionjax import configuration, recipe
+from actionjax import configuration, planning, recipe, workdirs
 from actionjax.data import catalogue
 from actionjax.data.clips.dataset import ClipDataset
-from actionjax.data.loading import pipeline
+from actionjax.data.loading import pose3d
+from actionjax.data.loading.config import DataConfig
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
+from actionjax.steps.context import Context
 from actionjax.training import checkpoint
 from actionjax.training import metric_writer as metric_files
+from actionjax.training import state as states
+from actionjax.training.inspection import Inspection
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -97,13 +102,28 @@ def test_a_finished_run_does_nothing_more(finished, capsys):
   elsewhere.data_dir = "/moved/since"
   elsewhere.data.update(workers=3, threads=1)
   assert recipe.run(elsewhere, workdir) == found
+  # Nor is how it was watched.
+  assert recipe.run(config, workdir, Inspection(profile=(1, 1), debug="nan")) == found
+
+
+def test_the_model_of_an_interrupted_step_is_replaced(tmp_path):
+  context = Context(directory=tmp_path / "01_net", workdir=tmp_path, path="config.steps[1]", seed=0,
+                    data_dir=None, mesh=None, previous={})
+  for value in (1, 2):
+    artifacts = context.save_model({"params": {"kernel": jnp.full(3, value)}, "batch_stats": {}},
+                                   {"class_names": [f"{value}"]})
+  variables, description = checkpoint.load_model(tmp_path / artifacts["model"])
+  assert variables["params"]["kernel"].tolist() == [2, 2, 2]
+  assert description == {"class_names": ["2"]}
+  assert artifacts == {"model": "01_net/model", "params_digest": states.digest(variables)}
 
 
 @pytest.mark.parametrize("change, key", [
     (lambda c: c.update(seed=5), "config.seed"),
     (lambda c: c.steps[1].optim.update(learning_rate=0.5), "config.steps[1].optim.learning_rate"),
-    (lambda c: c.data.video.update(size=(16, 24)), "config.data.video.size[1]"),
-    (lambda c: c.update(steps=c.steps[:2]), "config.steps"),
+    (lambda c: c.data.video.update(size=(16, 24)), "config.steps[0].data.video.size[1], "
+     "config.steps[1].data.video.size[1]"),
+    (lambda c: c.update(steps=c.steps[:2]), "config.steps[2]"),
 ])
 def test_another_config_is_refused(finished, change, key):
   config, workdir, found = finished
@@ -111,14 +131,14 @@ def test_another_config_is_refused(finished, change, key):
   change(other)
   with pytest.raises(UserError) as error:
     recipe.run(other, workdir)
-  assert str(error.value) == (f"{workdir} holds a run of another config (it differs in {key}); "
-                              "give another --workdir, or delete this one")
+  assert str(error.value) == (f"{workdir} holds a run of another config: what has run or begun "
+                              f"there differs in {key}; give another --workdir, or delete this one")
   assert recipe.run(config, workdir) == found
 
 
 def test_a_second_process_is_refused(finished):
   config, workdir, _ = finished
-  with recipe._Lock(workdir):
+  with workdirs.Lock(workdir):
     with pytest.raises(UserError, match=f"another process is running in {workdir}"):
       recipe.run(config, workdir)
   recipe.run(config, workdir)
@@ -168,7 +188,7 @@ def test_clips_without_what_the_model_reads(finished):
   model = actionjax.load(workdir)
   model({**record, "pose3d": np.zeros((1, 4, 25, 3))})  # a network of the video alone
   model = dataclasses.replace(model, data=dataclasses.replace(
-      model.data, pose=pipeline.PoseConfig(num_poses=4)))
+      model.data, inputs=model.data.inputs | {"pose": pose3d.Config(num_poses=4)}))
   for change, message in ((dict(frames=[]), "the clip has no frames"),
                           (dict(pose3d=np.zeros((1, 4, 25, 3))), r"pose3d has shape \(1, 4, 25, 3"
                            r"\); this model reads \[M, T, 20, 3\] in the layout kinect_v1_20")):
@@ -228,11 +248,13 @@ def test_unreadable_clips_are_counted_and_left_out(finished, tmp_path, monkeypat
     (lambda c: c.data.update(dataset="ntu"), "'ntu'"),
     (lambda c: c.steps[1].update(kind="trian"), "config.steps[1].kind: there is no"),
     (lambda c: delattr(c.steps[1], "kind"), "config.steps[1] lacks kind"),
-    (lambda c: c.steps[1].update(epochs=2.0), "config.steps[1] needs one of epochs and num_steps"),
-    (lambda c: c.steps[1].update(select="first"), "is neither last nor best"),
+    (lambda c: c.steps[1].update(epochs=2.0), "config.steps[1]: needs one of epochs and num_steps"),
+    (lambda c: c.steps[1].update(select="first"),
+     "config.steps[1].select must be one of last, best, got 'first'"),
     (lambda c: delattr(c.steps[1], "validate"), "select=best needs config.steps[1].validate"),
     (lambda c: c.steps[2].update(name="backbone"), "already a step named 'backbone'"),
-    (lambda c: c.steps[2].views.update(crops="five"), "crops 'five' is none of centre, three"),
+    (lambda c: c.steps[2].views.update(crops="five"),
+     "config.steps[2].views.crops must be one of center, three, got 'five'"),
     (lambda c: delattr(c, "name"), "config lacks name"),
     (lambda c: c.update(steps=()), "config lacks steps"),
 ])
@@ -240,7 +262,7 @@ def test_planning_refuses_what_nothing_takes(change, message):
   config = _config(None)
   change(config)
   with pytest.raises(UserError) as error:
-    recipe.plan(config)
+    planning.plan(config)
   assert message in str(error.value)
 
 
@@ -249,7 +271,7 @@ def test_a_model_needs_what_the_data_yields():
   del config.data["pose"]
   with pytest.raises(UserError, match="the model reads pose3d, pose_score, which "
                                       r"config.steps\[2\].data does not yield"):
-    recipe.plan(config)
+    planning.plan(config)
 
 
 def test_steps_draw_their_own_numbers():
@@ -259,15 +281,16 @@ def test_steps_draw_their_own_numbers():
 
 def test_json_is_there_whole_or_not_at_all(tmp_path):
   path = tmp_path / "x.json"
-  recipe.write_json(path, {"a": 1})
+  workdirs.write_json(path, {"a": 1})
   with pytest.raises(TypeError):
-    recipe.write_json(path, {"a": object()})
+    workdirs.write_json(path, {"a": object()})
   assert json.loads(path.read_text()) == {"a": 1}
 
 
 def test_pipeline_of_the_description_is_the_trainings(finished):
   config, workdir, _ = finished
   model = actionjax.load(workdir)
-  assert isinstance(model.data, pipeline.DataConfig)
-  assert model.data.video.size == (16, 16) and model.data.video.num_frames == 4
+  assert isinstance(model.data, DataConfig)
+  assert model.data.inputs["video"].size == (16, 16)
+  assert model.data.inputs["video"].num_frames == 4
   assert dataclasses.asdict(model.data)["protocol"] == config.data.protocol

@@ -1,10 +1,13 @@
 """Names of once: each is refused in one line that gives the new one."""
 import importlib
+import subprocess
+import sys
 
 import pytest
 
 from actionjax import configuration, models, renamed
 from actionjax.errors import UserError
+from tests.conftest import ROOT
 
 
 def test_every_new_name_is_there_and_no_old_one():
@@ -43,6 +46,18 @@ def test_other_failing_imports_are_the_users_own(tmp_path):
   (tmp_path / "mine.py").write_text("import nothing_of_this_name\n")
   with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
     configuration.load(str(tmp_path / "mine.py"))
+
+
+def test_an_old_key_and_an_old_flag():
+  known = {"split", "name"}
+  with pytest.raises(UserError) as error:
+    configuration.check_keys({"part": 1}, known, "config.steps[2]")
+  assert str(error.value) == "config.steps[2].part is now config.steps[2].split"
+  with pytest.raises(UserError, match="has no key 'part'"):  # where the new name is none either
+    configuration.check_keys({"part": 1}, {"name"}, "config.steps[2]")
+  done = subprocess.run([sys.executable, "-m", "actionjax.evaluate", "--run=x", "--part=test"],
+                        cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 1 and done.stderr == "error: --part is now --split\n"
 
 
 def test_an_old_model_of_a_checkpoint():

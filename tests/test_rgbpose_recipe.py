@@ -14,7 +14,7 @@ RGB = {**rgbpose.RGB, "depth": None, "block": "bottleneck", "stage_sizes": (1, 1
        "width": 4}
 POSE = {**posec3d.SLOWONLY_FUSED, "stage_sizes": (1, 1, 1), "width": 4}
 # The generated skeletons in three views, each scaled to fill its map.
-MAPS = dict(size=(8, 8), source="pose3d", fit=True)
+MAPS = dict(size=(8, 8), source="pose3d", fill=True)
 
 
 def _config(data_dir):

@@ -16,7 +16,7 @@ import pytest
 from actionjax import recipe
 from actionjax.data import catalogue
 from actionjax.data.loading import pipeline
-from actionjax.data.loading.config import parse_data
+from actionjax.data.loading.config import batch_spec, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import scores
 from actionjax.ops import corruption
@@ -55,7 +55,7 @@ def runs(tiny_data_dir, tmp_path_factory, quick_compilation):
                   pose=dict(num_poses=6, persons=2)))
     parsed = train.parse(config, "config")
     batch = {name: jnp.zeros(spec.shape, spec.dtype)
-             for name, spec in pipeline.batch_spec(parsed.data, 1).items()}
+             for name, spec in batch_spec(parsed.data, 1).items()}
     variables = parsed.model.init(jax.random.key(0), batch, train=False)
     folder = tmp_path_factory.mktemp(row) / "00_network" / "model"
     checkpoint.save_model(folder, {"batch_stats": {}, **variables},
@@ -82,7 +82,7 @@ def test_scores_are_those_of_skeletons_without_the_joints(finished, runs, tiny_d
   _, workdir, _ = finished
   variables, description = checkpoint.load_model(checkpoint.find_model(runs["cnn"]))
   data = parse_data(description["data"], "data")
-  clips = pipeline.open_part(data, tiny_data_dir, "test")
+  clips = pipeline.open_split(data, tiny_data_dir, "test")
   weights, bias = (np.asarray(variables["params"]["Dense_0"][key]) for key in ("kernel", "bias"))
   for probability in (0.0, 1 / 4, 1.0):
     found = _scores(workdir, paper.step_name("cnn", probability))
@@ -148,29 +148,27 @@ def test_another_dataset_of_the_same_classes(runs, tiny_data_dir, tmp_path, monk
   assert same["dataset"] == "synthetic_actions/tiny" and same["clips"] == 12
 
   # The records of a second dataset under another name.
-  actions = catalogue.load("synthetic_actions", None)
-  other = dict(vars(actions))
-  load = catalogue.load
-  monkeypatch.setattr(catalogue, "load", lambda name, about=None: (
-      type("Other", (), other) if name == "other" else load(name, about)))
-  names = actions.CLASS_NAMES
-  cases = (("CLASS_NAMES", (*names[:3], "hop", *names[4:]),
+  actions, load = catalogue.load("synthetic_actions"), catalogue.load
+  names = actions.class_names
+  cases = (("class_names", (*names[:3], "hop", *names[4:]),
             f"class 3 is hop there, and {names[3]} where it was trained"),
-           ("CLASS_NAMES", names[:-1],
+           ("class_names", names[:-1],
             f"class 11 is missing there, and {names[-1]} where it was trained"),
-           ("LAYOUT", "coco_17",
+           ("layout", "coco_17",
             "joint layout is coco_17 there, and kinect_v1_20 where it was trained"))
   for field, value, message in cases:
-    other[field] = value
+    other = dataclasses.replace(
+        actions, **{"name": "other", "mirror_classes": None, field: value})
+    monkeypatch.setattr(catalogue, "load", lambda name, known=None, other=other: (
+        other if name == "other" else load(name, known)))
     with pytest.raises(UserError) as error:
       _evaluate(runs, tiny_data_dir, tmp_path / "other", dataset="other")
     assert str(error.value) == (
         f"config.steps[0].dataset=other does not go with the model: {message}")
-    other[field] = getattr(actions, field)
 
 
 @pytest.mark.parametrize("fields, message", [
-    (dict(drop_joints=1.5), r"config.steps\[0\].drop_joints must lie in \[0, 1\], not 1.5"),
+    (dict(drop_joints=1.5), r"config.steps\[0\].drop_joints must lie in \[0, 1\], got 1.5"),
     (dict(model_from="nowhere"), "no earlier step trains one, and nowhere is no folder with one")])
 def test_mistakes(runs, tiny_data_dir, tmp_path, fields, message):
   with pytest.raises(UserError, match=message):
@@ -185,7 +183,7 @@ def test_training_drops_joints_by_seed_and_step(runs, tiny_data_dir):
                         batch_size=4, num_steps=1, drop_joints=1.0)
   parsed = train.parse(config, "config")
   augment = jax.jit(train._augment(config, parsed))
-  clips = pipeline.open_part(parsed.data, tiny_data_dir, "train")
+  clips = pipeline.open_split(parsed.data, tiny_data_dir, "train")
   batch = next(pipeline.train_batches(clips, parsed.data, batch_size=4, seed=0))
   first, again, other = (augment(batch, jax.random.key(seed)) for seed in (0, 0, 1))
   present = batch["pose_score"][:, 0] > 0

@@ -24,7 +24,7 @@ def test_classes_and_layout():
   assert [name for name in smarthome.CLASS_NAMES if name in smarthome.CROSS_VIEW_CLASSES] == list(
       smarthome.CROSS_VIEW_CLASSES)
   # LCR-Net's order: ankles, knees, hips, wrists, elbows and shoulders, right before left; head.
-  layout = skeletons.layout(smarthome.LAYOUT)
+  layout = skeletons.layout(smarthome.DATASET.layout)
   assert [layout.index(joint) for joint in (
       "right_ankle", "left_ankle", "right_hip", "left_wrist", "left_shoulder", "head")] == [
           0, 1, 4, 7, 11, 12]
@@ -41,7 +41,7 @@ def test_protocols_are_rules_over_names():
        "camera": c, "setup": 0, "num_frames": 1} for n, s, c in rows])
 
   def ids(protocol, part):
-    return set(index.clip_id[protocols.split(index, smarthome.PROTOCOLS[protocol], part)])
+    return set(index.clip_id[protocols.split(index, smarthome.DATASET.protocols[protocol], part)])
 
   def those(rule):
     return {f"{n}_{s}_{c}" for n, s, c in rows if rule(n, s, c)}
@@ -116,7 +116,7 @@ def test_clips_without_skeletons_are_kept_with_nobody_in_them(tmp_path):
     assert record["clip_id"] in (empty, other) and len(record["frames"]) == 3
     assert record["image_size"].tolist() == [256, 341] and np.isnan(record["boxes"]).all()
     assert record["pose3d"].shape == (1, 3, 13, 3) and (record["pose_score"] == 0).all()
-  found = smarthome.find(str(raw), **smarthome.VARIANTS["skeleton"])
+  found = smarthome.find(str(raw), **smarthome.DATASET.variants["skeleton"])
   assert [clip.clip_id for clip in found] == [CLIP, empty]
   record = preparing.encode(smarthome, raw, "skeleton", clip=1)
   assert record["num_frames"] == 1 and (record["pose_score"] == 0).all()
@@ -141,7 +141,7 @@ def test_archives_give_the_same_clips(tmp_path):
   with zipfile.ZipFile(tmp_path / "zips/all.zip", "w") as archive:
     for file in sorted(raw.rglob("*.*")):
       archive.write(file, file.relative_to(raw))
-  options = smarthome.VARIANTS["cropped"]
+  options = smarthome.DATASET.variants["cropped"]
   ours, theirs = (smarthome.find(str(tmp_path / name), **options) for name in ("raw", "zips"))
   assert preparation.fingerprint(ours) == preparation.fingerprint(theirs)
   a, b = (smarthome.encode(found[0], **options)["frames"] for found in (ours, theirs))
@@ -152,7 +152,7 @@ def test_archives_give_the_same_clips(tmp_path):
 
 def test_mistakes_in_the_folder(tmp_path):
   def find(variant="cropped"):
-    return smarthome.find(str(tmp_path), **smarthome.VARIANTS[variant])
+    return smarthome.find(str(tmp_path), **smarthome.DATASET.variants[variant])
   raw_smarthome.write(tmp_path, [CLIP], frames=2, kinds=("video",))
   assert find()[0].skeleton is None
   with pytest.raises(RawDataError, match="holds no ACTIVITY_pNN_rNN_vNN_cNN.json files of Toyota"):

@@ -12,8 +12,8 @@ from actionjax.data.builders import synthetic_actions as synthetic
 from actionjax.data.synthetic import motion, rendering, scene
 
 LAYOUT = skeletons.KINECT_V1_20
-SMALL = synthetic.VARIANTS["small"]
-TINY = synthetic.VARIANTS["tiny"]
+SMALL = synthetic.DATASET.variants["small"]
+TINY = synthetic.DATASET.variants["tiny"]
 CLASS = {name: i for i, name in enumerate(synthetic.CLASS_NAMES)}
 
 
@@ -50,7 +50,7 @@ def perform(action, seed=3, subject=0, num_frames=32, fps=15.0):
 
 
 def test_the_first_variant_is_720_balanced_clips_with_unique_ids():
-  assert next(iter(synthetic.VARIANTS)) == "small"
+  assert next(iter(synthetic.DATASET.variants)) == "small"
   clips = synthetic.find(None, **SMALL)
   assert len(clips) == 12 * 10 * 3 * 2 == len({clip.clip_id for clip in clips})
   for name in ("action", "subject", "camera", "repetition"):
@@ -58,7 +58,7 @@ def test_the_first_variant_is_720_balanced_clips_with_unique_ids():
     assert len(set(counts.values())) == 1, name
   assert clips[0].clip_id == "a00_s00_c0_r0"
   assert len(synthetic.find(**TINY)) == 48
-  assert skeletons.layout(synthetic.LAYOUT) is motion.LAYOUT
+  assert skeletons.layout(synthetic.DATASET.layout) is motion.LAYOUT
 
 
 def test_a_clip_has_the_same_bits_in_any_order_and_after_pickling(tiny_clips):
@@ -245,18 +245,18 @@ def test_flip_and_reversal_permute_the_classes():
 
 
 def test_protocols_share_no_subject_or_camera():
-  for variant in synthetic.VARIANTS.values():
+  for variant in synthetic.DATASET.variants.values():
     index = index_of(variant)
     for name, field in (("cross_subject", "subject"), ("cross_view", "camera")):
-      split = synthetic.PROTOCOLS[name](index)
+      split = synthetic.DATASET.protocols[name](index)
       assert (split["train"] ^ split["test"]).all()
       ids = getattr(index, field)
       assert not set(ids[split["train"]]) & set(ids[split["test"]])
-  split = synthetic.PROTOCOLS["cross_subject"](index_of(SMALL))
+  split = synthetic.DATASET.protocols["cross_subject"](index_of(SMALL))
   assert (split["train"].sum(), split["test"].sum()) == (504, 216)
-  split = synthetic.PROTOCOLS["cross_view"](index_of(SMALL))
+  split = synthetic.DATASET.protocols["cross_view"](index_of(SMALL))
   assert (split["train"].sum(), split["test"].sum()) == (480, 240)
-  split = synthetic.PROTOCOLS["cross_subject"](index_of(TINY))
+  split = synthetic.DATASET.protocols["cross_subject"](index_of(TINY))
   assert (split["train"].sum(), split["test"].sum()) == (36, 12)
 
 

@@ -42,7 +42,7 @@ MODELS = {
         5, "coco_17", SLOWONLY, dict(size=(16, 16), kind="both", merge="sum", windows=False,
                                      use_scores=False, sigma=1.2), dropout=0.0), "cross_entropy"),
     "posec3d_three_views": (posec3d.Model(
-        5, "kinect_v2_25", SLOWONLY, dict(size=(16, 16), kind="limb", fit=True, source="pose3d"),
+        5, "kinect_v2_25", SLOWONLY, dict(size=(16, 16), kind="limb", fill=True, source="pose3d"),
         dropout=0.0), "cross_entropy"),
     "hac": (video_network.Model(5, RESNET), "cross_entropy"),
     "hac_levels": (video_network.Model(5, RESNET, (None, 2)), "hierarchical"),

@@ -11,40 +11,15 @@ import numpy as np
 import pytest
 
 from actionjax.errors import UserError
-from actionjax.training import checkpoint, loop, losses, optim, sharding
+from actionjax.training import checkpoint, loop, optim, sharding
 from actionjax.training import metric_writer as metric_files
 from actionjax.training import state as states
-from actionjax.training.train_step import apply_masks, make_train_step
+from actionjax.training.train_step import apply_masks
 from tests import toy
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-def _batches(step):
-  while True:
-    yield toy.batch(step)
-    step += 1
-
-
-def _setup(config=None, *, freeze=(), ema=None, total=20, model=None):
-  """(state, jitted train step, number of traces so far)."""
-  model = model or toy.Toy()
-  variables = model.init(jax.random.key(0), toy.batch(), train=False)
-  labels = optim.frozen_labels(variables["params"], freeze)
-  optimiser = optim.make(config or optim.OptimConfig(learning_rate=1e-2), total, labels)
-  step = make_train_step(model, losses.cross_entropy, optimiser, labels, seed=1, ema=ema)
-  traces = []
-
-  def traced(state, batch, scale):
-    traces.append(1)
-    return step(state, batch, scale)
-
-  replicated = sharding.replicated(sharding.make_mesh())
-  state = jax.jit(functools.partial(states.create, optimiser=optimiser, ema=ema is not None),
-                  out_shardings=replicated)(variables)
-  return state, jax.jit(traced, out_shardings=(replicated, None)), traces
 
 
 def _run(state, train_step, count, fixed=False, scale=1.0):
@@ -56,13 +31,13 @@ def _run(state, train_step, count, fixed=False, scale=1.0):
 
 
 def test_loss_falls_in_ten_steps():
-  _, history = _run(*_setup()[:2], 10, fixed=True)
+  _, history = _run(*toy.trainer()[:2], 10, fixed=True)
   assert history[-1]["loss"] < 0.8 * history[0]["loss"]
   assert {"loss", "top1", "gradient_norm"} <= set(history[0])
 
 
 def test_a_step_depends_on_seed_and_step_alone():
-  state, train_step, _ = _setup()
+  state, train_step, _ = toy.trainer()
   (a, _), (b, _) = _run(state, train_step, 4), _run(state, train_step, 4)
   assert states.digest(jax.device_get(a.variables())) == states.digest(
       jax.device_get(b.variables()))
@@ -74,7 +49,7 @@ def test_a_step_depends_on_seed_and_step_alone():
 
 
 def test_compiles_once():
-  state, train_step, traces = _setup()
+  state, train_step, traces = toy.trainer()
   mesh = sharding.make_mesh()
   for i, scale in enumerate((1.0, 1.0, 0.1, 0.01)):
     batch = sharding.to_devices(toy.batch(i), mesh)
@@ -84,7 +59,7 @@ def test_compiles_once():
 
 def test_scale_is_on_the_update():
   config = optim.OptimConfig(name="sgd", learning_rate=0.1)
-  state, train_step, _ = _setup(config)
+  state, train_step, _ = toy.trainer(config)
   moved = lambda scale: jax.tree.map(
       lambda a, b: np.asarray(a - b),
       train_step(state, toy.batch(), np.float32(scale))[0].params, state.params)
@@ -94,7 +69,7 @@ def test_scale_is_on_the_update():
 
 def test_frozen_parameters_and_their_statistics_stay():
   config = optim.OptimConfig(name="adamw", learning_rate=1e-2, weight_decay=0.1, decay_all=True)
-  start, train_step, _ = _setup(config, freeze=("backbone/",))
+  start, train_step, _ = toy.trainer(config, freeze=("backbone/",))
   end, history = _run(start, train_step, 3)
   for collection in ("params", "batch_stats"):
     before, after = (jax.device_get(getattr(s, collection)) for s in (start, end))
@@ -102,14 +77,14 @@ def test_frozen_parameters_and_their_statistics_stay():
     for name in set(before) - {"backbone"}:
       for a, b in zip(jax.tree.leaves(before[name]), jax.tree.leaves(after[name])):
         assert not np.array_equal(a, b), (collection, name)
-  free, free_history = _run(*_setup(config)[:2], 1)
+  free, free_history = _run(*toy.trainer(config)[:2], 1)
   assert history[0]["gradient_norm"] < free_history[0]["gradient_norm"]  # no part in the norm
   assert not np.array_equal(free.batch_stats["backbone"]["norm"]["mean"],
                             start.batch_stats["backbone"]["norm"]["mean"])
 
 
 def test_frozen_norms_are_those_of_evaluation():
-  start, train_step, _ = _setup(freeze=("backbone/",), model=toy.Toy(dropout=0.0))
+  start, train_step, _ = toy.trainer(freeze=("backbone/",), model=toy.Toy(dropout=0.0))
   rng = np.random.default_rng(0)
   stats = jax.tree.map(lambda leaf: np.float32(rng.uniform(0.5, 2, leaf.shape)), start.batch_stats)
   start = start.replace(batch_stats=stats)
@@ -130,6 +105,7 @@ def test_frozen_norms_are_those_of_evaluation():
 
 class _Told(nn.Module):
   """A network whose batch norm is told by its call whether it trains."""
+  inputs = ("x",)
 
   @nn.compact
   def __call__(self, batch, *, train):
@@ -139,15 +115,15 @@ class _Told(nn.Module):
 
 
 def test_frozen_norms_that_are_told_by_their_call():
-  start, train_step, _ = _setup(freeze=("norm/",), model=_Told())
+  start, train_step, _ = toy.trainer(freeze=("norm/",), model=_Told())
   end, _ = _run(start, train_step, 2)
   jax.tree.map(np.testing.assert_array_equal, start.batch_stats, end.batch_stats)
-  free, _ = _run(*_setup(model=_Told())[:2], 2)
+  free, _ = _run(*toy.trainer(model=_Told())[:2], 2)
   assert not np.array_equal(start.batch_stats["norm"]["mean"], free.batch_stats["norm"]["mean"])
 
 
 def test_a_partly_frozen_module_keeps_learning_its_statistics():
-  start, train_step, _ = _setup(freeze=("backbone/dense/",))
+  start, train_step, _ = toy.trainer(freeze=("backbone/dense/",))
   end, _ = _run(start, train_step, 2)
   mean = lambda s: np.asarray(s.batch_stats["backbone"]["norm"]["mean"])
   assert not np.array_equal(mean(start), mean(end))
@@ -157,7 +133,7 @@ def test_a_partly_frozen_module_keeps_learning_its_statistics():
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_masked_weights_stay_exactly_zero(name):
   config = optim.OptimConfig(name=name, learning_rate=1e-2, weight_decay=0.1)
-  state, train_step, _ = _setup(config)
+  state, train_step, _ = toy.trainer(config)
   state, _ = _run(state, train_step, 2)  # moments that would move the weights on
   kernel = state.params["neck"]["dense"]["kernel"]
   mask = jnp.asarray(np.random.default_rng(0).random(kernel.shape) < 0.5)
@@ -172,7 +148,7 @@ def test_masked_weights_stay_exactly_zero(name):
 
 
 def test_average_of_parameters():
-  start, train_step, _ = _setup(ema=0.5)
+  start, train_step, _ = toy.trainer(ema=0.5)
   state, expected = start, np.asarray(start.params["head"]["kernel"], np.float64)
   for i in range(12):
     state, _ = train_step(state, toy.batch(i), np.float32(1))
@@ -181,11 +157,11 @@ def test_average_of_parameters():
     expected = decay * expected + (1 - decay) * np.asarray(state.params["head"]["kernel"])
   np.testing.assert_allclose(state.ema["head"]["kernel"], expected, atol=1e-6)
   assert state.variables()["params"] is state.ema
-  assert _setup()[0].ema is None
+  assert toy.trainer()[0].ema is None
 
 
 def test_padding_rows_do_not_count_in_the_metrics():
-  state, train_step, _ = _setup()
+  state, train_step, _ = toy.trainer()
   batch = toy.batch()
   batch["valid"][5:] = 0
   one = train_step(state, batch, np.float32(1))[1]
@@ -195,31 +171,15 @@ def test_padding_rows_do_not_count_in_the_metrics():
   assert float(one["top1"]) == float(other["top1"])
 
 
-def _fit(directory, config=None, *, setup=None, batches=_batches, optimiser=None, **fields):
-  state, train_step, _ = setup or _setup()
-  abstract = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-  validate = fields.pop("validate", None)
-  checkpoints = checkpoint.TrainingCheckpoints(directory / "checkpoints", {"model": "toy"})
-  try:
-    return loop.fit(
-        state, train_step, batches,
-        loop.LoopConfig(**({"total_steps": 6, "log_every": 1} | fields)),
-        optimiser or optim.OptimConfig(), checkpoints, mesh=sharding.make_mesh(),
-        abstract=abstract, directory=directory, batch_size=8, validate=validate)
-  finally:
-    checkpoints.close()
-
-
 def _digest(state):
   return states.digest(jax.device_get(state.variables()))
 
 
 @pytest.mark.slow
 def test_resuming_gives_the_same_bits(tmp_path):
-  whole, _ = _fit(tmp_path / "whole", total_steps=7, checkpoint_every=2)
+  whole, _ = toy.fit(tmp_path / "whole", total_steps=7, checkpoint_every=2)
   for length in (3, 5, 7):  # each goes on where the one before ended
-    state, _ = _fit(tmp_path / "cut", total_steps=length, checkpoint_every=2)
+    state, _ = toy.fit(tmp_path / "cut", total_steps=length, checkpoint_every=2)
     assert int(state.step) == length
   assert _digest(state) == _digest(whole)
   rows = [metric_files.read(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
@@ -235,7 +195,7 @@ def test_validations_drive_best_and_plateau(tmp_path):
     seen.append(variables)
     return {"top1": values[len(seen) - 1]}
 
-  _, progress = _fit(
+  _, progress = toy.fit(
       tmp_path, total_steps=14, validate_every=2, validate=validate,
       optimiser=optim.OptimConfig(plateau_factor=0.1, plateau_patience=1))
   # No better value than 0.5 at 6, 8 (patience over: x 0.1), 10, 12 (x 0.1); better at 14.
@@ -260,7 +220,7 @@ def test_a_loss_as_monitor_is_better_when_smaller():
 
 def test_best_is_on_disk_before_the_last_that_names_it(tmp_path):
   # Killed between the two writes, a run would otherwise take an older model for the best.
-  state, _, _ = _setup()
+  state, _, _ = toy.trainer()
   checkpoints = checkpoint.TrainingCheckpoints(tmp_path, {})
   order = []
   for kind in ("best", "last"):
@@ -284,16 +244,16 @@ def test_best_is_on_disk_before_the_last_that_names_it(tmp_path):
 @pytest.mark.parametrize("what", ["loss", "gradient norm"])
 def test_divergence_names_the_step_and_the_last_good_checkpoint(tmp_path, what):
   def poisoned(step):
-    for batch in _batches(step):
+    for batch in toy.batches(step):
       if step == 4:
         batch["x"][0, 0] = np.nan
       step += 1
       yield batch
 
   if what == "loss":
-    run = functools.partial(_fit, tmp_path, batches=poisoned)
+    run = functools.partial(toy.fit, tmp_path, batches=poisoned)
   else:
-    state, train_step, _ = _setup()
+    state, train_step, _ = toy.trainer()
 
     def spoilt(state, batch, scale):
       state, metrics = train_step(state, batch, scale)
@@ -301,7 +261,7 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint(tmp_path, what):
         metrics["gradient_norm"] = jnp.inf
       return state, metrics
 
-    run = functools.partial(_fit, tmp_path, setup=(state, spoilt, None))
+    run = functools.partial(toy.fit, tmp_path, setup=(state, spoilt, None))
   with pytest.raises(loop.TrainingDiverged) as error:
     run(total_steps=9, checkpoint_every=2, log_every=3)
   message = str(error.value)
@@ -314,20 +274,20 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint(tmp_path, what):
 
 def test_divergence_before_any_checkpoint(tmp_path):
   def poisoned(step):
-    for batch in _batches(step):
+    for batch in toy.batches(step):
       batch["x"][:] = np.inf
       yield batch
   with pytest.raises(loop.TrainingDiverged, match="at step 1; last good .*: none was saved"):
-    _fit(tmp_path, batches=poisoned)
+    toy.fit(tmp_path, batches=poisoned)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [3, 6])
 def test_a_stop_request_is_kept_until_the_step_is_saved(tmp_path, at):
-  whole, _ = _fit(tmp_path / "whole", checkpoint_every=100)
+  whole, _ = toy.fit(tmp_path / "whole", checkpoint_every=100)
 
   def interrupting(step):
-    for batch in _batches(step):
+    for batch in toy.batches(step):
       step += 1
       if step == at + 1 or at == 6:  # the feed is two batches ahead
         os.kill(os.getpid(), signal.SIGTERM)
@@ -335,10 +295,10 @@ def test_a_stop_request_is_kept_until_the_step_is_saved(tmp_path, at):
 
   before = signal.getsignal(signal.SIGTERM)
   with pytest.raises(SystemExit) as stopped:
-    _fit(tmp_path / "cut", batches=interrupting, checkpoint_every=100)
+    toy.fit(tmp_path / "cut", batches=interrupting, checkpoint_every=100)
   assert "stopped on request" in str(stopped.value)
   assert signal.getsignal(signal.SIGTERM) is before
-  state, _ = _fit(tmp_path / "cut", checkpoint_every=100)
+  state, _ = toy.fit(tmp_path / "cut", checkpoint_every=100)
   assert _digest(state) == _digest(whole)
 
 
@@ -347,7 +307,7 @@ def test_a_stop_request_at_the_very_end_is_heard(tmp_path):
     del variables
     return {"top1": 0.5}
 
-  state, train_step, _ = _setup()
+  state, train_step, _ = toy.trainer()
 
   def last_step(state, batch, scale):
     if int(state.step) == 5:
@@ -357,18 +317,18 @@ def test_a_stop_request_at_the_very_end_is_heard(tmp_path):
   for kwargs in ({}, dict(validate=validate, validate_every=6)):
     directory = tmp_path / str(len(kwargs))
     with pytest.raises(SystemExit):
-      _fit(directory, setup=(state, last_step, None), **kwargs)
-    end, progress = _fit(directory, setup=(state, train_step, None), **kwargs)
+      toy.fit(directory, setup=(state, last_step, None), **kwargs)
+    end, progress = toy.fit(directory, setup=(state, train_step, None), **kwargs)
     assert int(end.step) == 6 and progress.validated == (6 if kwargs else 0)
 
 
 @pytest.mark.slow
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
-  _fit(tmp_path, total_steps=2)
-  for setup, detail in ((_setup(model=toy.Toy(width=5)), "has shape (8,) there and (5,) here"),
-                        (_setup(optim.OptimConfig(name="sgd")), "")):
+  toy.fit(tmp_path, total_steps=2)
+  for setup, detail in ((toy.trainer(model=toy.Toy(width=5)), "has shape (8,) there and (5,) here"),
+                        (toy.trainer(optim.OptimConfig(name="sgd")), "")):
     with pytest.raises(UserError) as error:
-      _fit(tmp_path, total_steps=4, setup=setup)
+      toy.fit(tmp_path, total_steps=4, setup=setup)
     message = str(error.value)
     assert f"checkpoint {tmp_path / 'checkpoints' / 'last' / '2'} does not fit" in message
     assert detail in message and "\n" not in message and len(message) < 600

@@ -23,7 +23,7 @@ CLIP = (3, 2, 4)
 
 
 def encode(folder, variant="cropped", clip=0):
-  options = utd_mhad.VARIANTS[variant]
+  options = utd_mhad.DATASET.variants[variant]
   return complete(utd_mhad.encode(utd_mhad.find(str(folder), **options)[clip], **options))
 
 
@@ -51,7 +51,7 @@ def test_classes_and_mirror():
   assert len(names) == 27
   assert (names[0], names[7], names[9], names[26]) == (
       "swipe_left", "draw_x", "draw_circle_ccw", "squat")
-  swapped = {names[i]: names[j] for i, j in enumerate(utd_mhad.MIRROR_CLASSES) if i != j}
+  swapped = {names[i]: names[j] for i, j in enumerate(utd_mhad.DATASET.mirror_classes) if i != j}
   assert swapped == {"swipe_left": "swipe_right", "swipe_right": "swipe_left",
                      "draw_circle_cw": "draw_circle_ccw", "draw_circle_ccw": "draw_circle_cw"}
 
@@ -276,7 +276,7 @@ def test_real_protocol(real):
   assert len(clips) == 861
   index = Index.of([{"clip_id": c.clip_id, "label": c.action - 1, "subject": c.subject,
                              "camera": 0, "setup": 0, "num_frames": 1} for c in clips])
-  protocol = utd_mhad.PROTOCOLS["cross_subject"]
+  protocol = utd_mhad.DATASET.protocols["cross_subject"]
   parts = {part: protocols.split(index, protocol, part) for part in protocols.PARTS}
   assert (len(parts["train"]), len(parts["test"])) == (431, 430)
   assert (len(parts["fit"]), len(parts["validation"])) == (388, 43)

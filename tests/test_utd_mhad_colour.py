@@ -38,7 +38,7 @@ def test_record_of_a_clip(tmp_path):
   np.testing.assert_allclose(record["pose2d"][0], reduced, atol=2e-3)
   parts = {"a1_s1_t1": "train", "a27_s8_t4": "test"}
   for clip, part in parts.items():
-    mask = builder.PROTOCOLS["cross_subject"](dataset.index)[part]
+    mask = builder.DATASET.protocols["cross_subject"](dataset.index)[part]
     assert dataset.index.clip_id[mask].tolist() == [clip]
 
 

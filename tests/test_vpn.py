@@ -309,13 +309,14 @@ def test_released_variant():
 def test_wrong_shapes_and_names_are_named():
   with pytest.raises(ValueError, match="skeletons have 25 joints, layout kinect_v1_20 has 20"):
     _shapes(_model(), _batch(joints=25))
-  for fields, message in ((dict(attention="all"), "attention 'all' is none of"),
-                          (dict(normalise="no"), "normalise 'no' is neither"),
-                          (dict(embedding="own"), "embedding 'own' is none of"),
-                          (dict(pose=dict(name="cnn")), "pose backbone 'cnn' is neither"),
-                          (dict(pose=dict(POSE, skip="add")), "skip 'add' is neither"),
-                          (dict(pose=dict(POSE, fetures=3)), "has no key 'fetures'"),
-                          (dict(backbone=dict(BACKBONE, wdth=3)), "has no key 'wdth'")):
+  for fields, message in (
+      (dict(attention="all"), "attention must be one of both, spatial, temporal, none, got"),
+      (dict(normalise="no"), "normalise must be one of translate, align, got 'no'"),
+      (dict(embedding="own"), "embedding must be one of thesis, released, none, got 'own'"),
+      (dict(pose=dict(name="cnn")), "model.pose.name must be one of gcn, lstm, got 'cnn'"),
+      (dict(pose=dict(POSE, skip="add")), "model.pose.skip must be one of residual, concat, got"),
+      (dict(pose=dict(POSE, fetures=3)), "has no key 'fetures'"),
+      (dict(backbone=dict(BACKBONE, wdth=3)), "has no key 'wdth'")):
     with pytest.raises(ValueError, match=message):
       _shapes(_model(**fields))
   with pytest.raises(UserError, match="config.model has no key 'atention'"):

@@ -5,7 +5,7 @@ import time
 import jax
 import numpy as np
 
-from actionjax import recipe
+from actionjax import planning
 from actionjax.data.loading import pipeline
 from actionjax.ops import compilation
 from actionjax.steps import train
@@ -54,13 +54,13 @@ def measure(config, *, num_steps: int = 20) -> list[Timing]:
   """
   mesh = sharding.make_mesh()
   return [_measure_step(step, config.get("data_dir"), mesh, num_steps)
-          for step in recipe.flatten(recipe.plan(config)) if isinstance(step.config, train.Config)]
+          for step in planning.plan(config).flatten() if isinstance(step.config, train.Config)]
 
 
 def _measure_step(step, data_dir, mesh, num_steps: int) -> Timing:
   config, parsed = step.config, train.parse(step.config, step.path)
   sharding.check_batch_size(config.batch_size, mesh, f"{step.path}.batch_size")
-  clips = pipeline.open_part(parsed.data, data_dir, config.part)
+  clips = pipeline.open_split(parsed.data, data_dir, config.split)
   feed = pipeline.train_batches(clips, parsed.data, batch_size=config.batch_size, seed=0)
   next(feed)
   loader = _median(lambda: next(feed), num_steps)

@@ -1,4 +1,4 @@
-"""Looking a dataset up by name: its builder, its folder, and what is known of a user's own."""
+"""Looking a dataset up by name: what it is, its folder, and what is known of a user's own."""
 import dataclasses
 import importlib
 import json
@@ -6,6 +6,7 @@ import pathlib
 
 from actionjax.data import builders, own
 from actionjax.data.clips.dataset import INFO_FILE, ClipDataset, default_data_dir
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats.findings import shown
 from actionjax.errors import UserError
 
@@ -16,10 +17,14 @@ def dataset_path(data_dir, name: str, variant: str | None = None) -> pathlib.Pat
   Raises:
     UserError: an unknown dataset or variant, with the known ones.
   """
-  builder = load(name)
   root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
-  # A user's dataset is `KIND:NAME`, with its name in the place of a variant.
-  return root / name.partition(":")[0] / variant_name(builder, variant) / builder.VERSION
+  if not own.is_own(name):
+    source = load(name)
+    return root / name / source.variant(variant) / source.version
+  kind, own_name = own.parse(name)  # with its name in the place of a variant
+  if variant not in (None, own_name):
+    raise UserError(f"unknown variant {variant!r} of {name}; known: {own_name}")
+  return root / kind / own_name / own.module(kind).VERSION
 
 
 def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset:
@@ -28,7 +33,7 @@ def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset
   Args:
     data_dir: root of prepared datasets, or None for `default_data_dir()`.
     name: the dataset, a module of `actionjax.data.builders`, or a user's own (`data/own`).
-    variant: one of the builder's variants; None is its first.
+    variant: one of the dataset's; None is its first.
 
   Raises:
     UserError: not prepared (names the folder and the command that prepares it), or
@@ -38,7 +43,7 @@ def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset
   if not (path / INFO_FILE).exists():
     if own.is_own(name):
       raise UserError(not_prepared(name, data_dir))
-    raw = " --raw_dir=FOLDER_OF_THE_RAW_FILES" if load(name).NEEDS_RAW else ""
+    raw = " --raw_dir=FOLDER_OF_THE_RAW_FILES" if load(name).needs_raw else ""
     place = f" --data_dir={path.parents[2]}" if data_dir else ""
     chosen = f" --variant={variant}" if variant else ""
     raise UserError(f"{name} is not prepared in {path}; run: "
@@ -46,53 +51,50 @@ def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset
   return ClipDataset(path)
 
 
-def load(name: str, about=None):
-  """The builder module of a dataset, or for a user's own (`folder:mine`) what stands in for it.
-
-  Args:
-    name: of the dataset.
-    about: `own.About` of a user's dataset, where that is known already.
+def module(name: str):
+  """The module of a published dataset, or of a user's own the one of its kind.
 
   Raises:
     UserError: an unknown dataset; lists the known ones.
   """
   if own.is_own(name):
-    return own.Builder(name, about)
+    return own.module(own.parse(name)[0])
   if name not in builders.names():
     raise UserError(f"unknown dataset {name!r}; known: {', '.join(builders.names())}, and your "
                     f"own: {', '.join(own.KINDS)}")
   return importlib.import_module(f"{builders.__name__}.{name}")
 
 
-def of(dataset):
-  """The builder of an opened `ClipDataset`; a user's knows its protocols from there."""
+def load(name: str, known: own.Facts | None = None) -> Dataset:
+  """A dataset by name.
+
+  Args:
+    name: of the dataset.
+    known: of a user's own; see `facts`.
+
+  Raises:
+    UserError: an unknown dataset; lists the known ones. Or nothing is known of a user's own.
+  """
+  if not own.is_own(name):
+    return module(name).DATASET
+  own.parse(name)
+  if known is None:
+    raise UserError(f"nothing is known of {name} without its prepared folder; "
+                    "catalogue.facts(name, data_dir) reads it")
+  return own.of_facts(name, known)
+
+
+def of(dataset: ClipDataset) -> Dataset:
+  """What an opened dataset is; of a user's own with the protocols that stand in its folder."""
   name = dataset.info["dataset"]
-  return own.Builder.of(dataset) if own.is_own(name) else load(name)
+  return own.of_prepared(dataset) if own.is_own(name) else load(name)
 
 
-def variant_name(builder, name: str | None) -> str:
-  """A variant's name, None standing for the first. Raises UserError with the known ones."""
-  if name is None:
-    return next(iter(builder.VARIANTS))
-  if name not in builder.VARIANTS:
-    raise UserError(f"unknown variant {name!r} of {builder.__name__.rpartition('.')[2]}; "
-                    f"known: {', '.join(builder.VARIANTS)}")
-  return name
-
-
-def protocol(builder, name: str):
-  """A protocol of a builder by name. Raises UserError with the known ones."""
-  if name not in builder.PROTOCOLS:
-    raise UserError(f"unknown protocol {name!r} of {builder.__name__.rpartition('.')[2]}; "
-                    f"known: {', '.join(builder.PROTOCOLS)}")
-  return builder.PROTOCOLS[name]
-
-
-def about(name: str, data_dir: str | None = None) -> own.About:
-  """What is known of a prepared dataset by name. Raises UserError if it is not prepared."""
+def facts(name: str, data_dir: str | None = None) -> own.Facts:
+  """What is known of a user's dataset. Raises UserError if it is not prepared."""
   path = dataset_path(data_dir, name) / INFO_FILE
   try:
-    return own.about_of(json.loads(path.read_text()))
+    return own.Facts.of(json.loads(path.read_text()))
   except (OSError, ValueError, KeyError):
     raise UserError(not_prepared(name, data_dir)) from None
 
@@ -101,7 +103,7 @@ def resolve(section, data_dir: str | None):
   """A config's data section, `about` filled in where it names a user's dataset.
 
   Args:
-    section: keyword arguments of `pipeline.DataConfig`, or None.
+    section: keyword arguments of `loading.config.DataConfig`, or None.
     data_dir: root of prepared datasets, None for the default.
 
   Raises:
@@ -110,7 +112,7 @@ def resolve(section, data_dir: str | None):
   name = (section or {}).get("dataset")
   if not isinstance(name, str) or not own.is_own(name) or section.get("about"):
     return section
-  return {**section, "about": dataclasses.asdict(about(name, data_dir))}
+  return {**section, "about": dataclasses.asdict(facts(name, data_dir))}
 
 
 def resolve_all(settings: dict) -> dict:
@@ -139,11 +141,11 @@ def not_prepared(name: str, data_dir) -> str:
   return f"{name} is not prepared in {place}; run: {own.command(name)}{flag}{known}"
 
 
-def check_same(about: own.About | None, dataset) -> None:
+def check_same(known: own.Facts, dataset: ClipDataset) -> None:
   """Raises UserError where a dataset was prepared anew since a config or a model was made."""
-  now = own.about_of(dataset.info)
-  for field in ("class_names", "layout"):
-    before, after = getattr(about, field, None), getattr(now, field)
+  now = own.Facts.of(dataset.info)
+  for field, before, after in (("class_names", known.class_names, now.class_names),
+                               ("layout", known.layout, now.layout)):
     if before != after:
       raise UserError(f"{dataset.info['dataset']} in {dataset.path} was prepared anew with another "
                       f"{field} ({_short(after)}) than is expected here ({_short(before)}); train "

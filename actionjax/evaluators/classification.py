@@ -1,14 +1,18 @@
 """Runs a classifier over a part of a dataset, each clip in several views."""
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from actionjax import annotations
 from actionjax.data.loading import pipeline
+from actionjax.data.loading.clip_transform import CROPS
+from actionjax.data.loading.config import DataConfig
 from actionjax.evaluators.scores import Scores
 from actionjax.ops import compilation
-from actionjax.training import sharding, train_step
+from actionjax.training import contracts, sharding, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,27 +21,24 @@ class ViewConfig:
 
   Attributes:
     temporal: views along time.
-    crops: "centre" or "three" spatial windows a view.
+    crops: "center" or "three" spatial windows a view.
     flips: show each of them in the mirror too.
     aggregate: "mean" or "max" (the thesis' choice) over the views' probabilities.
   """
   temporal: int = 1
-  crops: str = "centre"
+  crops: Literal["center", "three"] = "center"
   flips: bool = False
-  aggregate: str = "mean"
+  aggregate: Literal["mean", "max"] = "mean"
 
   def __post_init__(self):
-    if self.crops not in pipeline.CROPS:
-      raise ValueError(f"crops {self.crops!r} is none of {', '.join(pipeline.CROPS)}")
-    if self.aggregate not in ("mean", "max"):
-      raise ValueError(f"aggregate {self.aggregate!r} is neither mean nor max")
+    annotations.check_fields(self)
     if self.temporal < 1:
-      raise ValueError(f"temporal views must be at least 1, not {self.temporal}")
+      raise ValueError(f"temporal views must be at least 1, got {self.temporal}")
 
   @property
   def count(self) -> int:
     """Views a clip."""
-    return self.temporal * (1 + self.flips) * len(pipeline.CROPS[self.crops])
+    return self.temporal * (1 + self.flips) * len(CROPS[self.crops])
 
 
 def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
@@ -63,6 +64,8 @@ def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
     return combine(by_view, axis=(1, 2, 3))
 
   def view_step(variables, batch):
+    contracts.check_batch(batch, reads=(*model.inputs, "label"), views=views.count,
+                          layout=getattr(model, "layout", None))
     size = batch["label"].shape[0]
     if corrupt is not None:
       batch = corrupt(batch)
@@ -72,7 +75,7 @@ def make_view_step(model, views: ViewConfig, corrupt=None, mirror_classes=None):
   return jax.jit(view_step, compiler_options=compilation.compiler_options())
 
 
-def evaluate(view_step, variables, clips: pipeline.Clips, config: pipeline.DataConfig,
+def evaluate(view_step, variables, clips: pipeline.Clips, config: DataConfig,
              views: ViewConfig, *, batch_size: int, mesh) -> Scores:
   """Scores every clip once, on any number of devices and processes.
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from actionjax import models, skeletons
 from actionjax.data.clips import skeleton_arrays
-from actionjax.data.loading import pipeline
-from actionjax.data.loading.config import parse_data
+from actionjax.data.loading.clip_transform import ClipTransform
+from actionjax.data.loading.config import DataConfig, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.ops import compilation
@@ -25,18 +25,18 @@ class Recogniser:
     model: the linen module; variables: its {"params", "batch_stats"}.
     class_names: of its N classes.
     layout: joint layout that its skeletons must have; None for a dataset without any.
-    data: how clips are sampled, cropped and resized; see `pipeline.DataConfig`.
+    data: how clips are sampled, cropped and resized; see `DataConfig`.
     views: how many views of a clip are averaged.
   """
   model: Any
   variables: dict
   class_names: Sequence[str]
   layout: skeletons.Layout | None
-  data: pipeline.DataConfig
+  data: DataConfig
   views: classification.ViewConfig
 
   def __post_init__(self):
-    self._transform = pipeline.ClipTransform(self.data, views=self.views.temporal,
+    self._transform = ClipTransform(self.data, views=self.views.temporal,
                                              crops=self.views.crops, flips=self.views.flips)
     self._step = classification.make_view_step(self.model, self.views,
                                                mirror_classes=self.data.mirror_classes)
@@ -72,16 +72,15 @@ class Recogniser:
   def network_inputs(self, clip: dict) -> dict:
     """What the network sees of a clip: `video` uint8[V,T,h,w,C], `pose3d` [V,M,t,J,3], ..."""
     row = self._transform.test(self._complete(clip))
-    return {key: row[key] for key in pipeline.model_inputs(self.data)}
+    return {key: row[key] for key in self.data.arrays}
 
   def _complete(self, clip: dict) -> dict:
     """Checks a clip and fills in what may be left out."""
     clip = {"label": 0, "clip_id": "clip", "boxes": np.zeros((0, 4), np.float32),
             "depth_range": np.zeros(2, np.float32), **clip}
-    if self.data.video:
-      if "frames" not in clip or not len(clip["frames"]):
-        raise UserError("the clip has no frames, which this model reads")
-    reads = pipeline.model_inputs(self.data)
+    reads = self.data.reads
+    if "frames" in reads and not len(clip.get("frames", ())):
+      raise UserError("the clip has no frames, which this model reads")
     if "pose3d" in reads:
       self._complete_pose(clip, "pose3d", 3)
     if "pose2d" in reads:

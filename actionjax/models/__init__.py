@@ -36,6 +36,24 @@ def create(config: Mapping, *, num_classes: int, layout: str, path: str = "confi
   return configuration.build(model, fields, path, num_classes=num_classes)
 
 
+def filled(config: Mapping, model) -> dict:
+  """A model's section with all defaults filled in.
+
+  Args:
+    config: the section.
+    model: what `create` made of it.
+  """
+  fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)
+            if field.init and field.name not in ("parent", "name", "num_classes")}
+  for name, part in getattr(model, "parts", {}).items():
+    if fields.get(name) is not None:
+      defaults = {field.name: field.default for field in dataclasses.fields(part)
+                  if field.init and field.default is not dataclasses.MISSING
+                  and field.name not in ("parent", "name", "dtype", "layout")}
+      fields[name] = defaults | dict(fields[name])
+  return {"name": config["name"], **configuration.to_dict(fields)}
+
+
 def from_description(description: Mapping):
   """The model that a checkpoint holds the weights of.
 

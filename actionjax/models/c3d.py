@@ -16,7 +16,7 @@ from actionjax.ops import pooling
 
 
 class C3D(nn.Module):
-  """float[B,T,H,W,C] -> ([B,T,H/8,W/8,256], endpoints).
+  """float[B,T,H,W,C] -> ([B,T,h,w,C'], endpoints); T × H/8 × W/8 × 256 as the defaults are.
 
   Endpoints are `stage1`, ..., the groups before their pooling; parameters
   `conv1a/{conv,bn}`, ..., one letter for each convolution of a group.

@@ -66,9 +66,8 @@ class Mixed(nn.Module):
 class I3D(nn.Module):
   """The I3D backbone.
 
-  Input float[B,T,H,W,C] scaled to [-1, 1]. Returns the last endpoint's
-  float[B,t,h,w,C'] and a dict of every endpoint up to it. For 64×224×224 the last is
-  8×7×7×1024.
+  float[B,T,H,W,C] scaled to [-1, 1] -> (float[B,t,h,w,C'], endpoints): the last endpoint, and a
+  dict of every endpoint up to it. For 64×224×224 the last is 8×7×7×1024.
 
   Attributes:
     width: multiplies every width; when it is not 1, widths are rounded to multiples

@@ -15,11 +15,11 @@ he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 class Conv3D(nn.Module):
   """3D convolution, float[B,T,H,W,I] -> float[B,T',H',W',features].
 
-  Parameters: `kernel` [t,h,w,I/groups,O] and, with use_bias, `bias` [O]; the same for
-  every lowering, so a checkpoint moves between backends.
+  Parameters: `kernel` [t,h,w,I/feature_group_count,features] and, with use_bias, `bias`
+  [features]; the same for every lowering, so a checkpoint moves between backends.
 
   Attributes:
-    features: output channels O.
+    features: output channels.
     kernel_size, strides: (t, h, w).
     padding, lowering, feature_group_count: as in `convolution.conv3d`.
     dtype: type computed in (None: that of input and parameters together).

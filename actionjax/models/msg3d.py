@@ -1,11 +1,11 @@
 """MS-G3D (Liu et al., "Disentangling and Unifying Graph Convolutions", CVPR 2020)."""
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from actionjax import skeletons
-from actionjax.models import graph_layers, layers
+from actionjax.models import checked, graph_layers, layers
 from actionjax.ops import graphs, skeleton_streams
 
 
@@ -32,7 +32,7 @@ class MultiScaleGraph(nn.Module):
 
 
 class TemporalUnit(nn.Module):
-  """relu(multi-scale temporal convolution + shortcut), [N,V,T,C] -> [N,V,ceil(T/s),features].
+  """relu(multi-scale temporal convolution + shortcut), [N,V,T,C] -> [N,V,ceil(T/stride),features].
 
   Attributes:
     activate: whether the ReLU at the end is there. dropout: after it.
@@ -125,7 +125,7 @@ class MSG3D(nn.Module):
     return x.reshape(b, m, *x.shape[1:])
 
 
-class Model(nn.Module):
+class Model(checked.Module):
   """Skeletons -> one stream -> MS-G3D -> mean over joints, frames and persons -> dense.
 
   Attributes:
@@ -140,18 +140,18 @@ class Model(nn.Module):
   """
   num_classes: int
   layout: str
-  dimensions: int | None = None
-  normalise: str | None = None
+  dimensions: Literal[2, 3] | None = None
+  normalise: skeleton_streams.Normalise | None = None
   image_size: tuple[int, int] = (1080, 1920)
-  stream: str = "joint"
-  bone_pairs: str = "released"
+  stream: skeleton_streams.Stream = "joint"
+  bone_pairs: skeleton_streams.BonePairs = "released"
   width: int = 96
   scales: int = 13
   window_scales: int = 6
   windows: tuple[int, ...] = (3, 5)
   dropout: float = 0.0
   block_dropout: float = 0.0
-  dtype: str = "float32"
+  dtype: checked.Dtype = "float32"
 
   @property
   def inputs(self) -> tuple[str, ...]:

@@ -1,18 +1,15 @@
 """The non-local block (Wang et al., CVPR 2018): every place and time attends to every other."""
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from actionjax.errors import UserError
-from actionjax.models import layers
+from actionjax.models import checked, layers
 from actionjax.ops import pooling
 
-PAIRWISE = ("embedded_gaussian", "gaussian", "dot_product")
 
-
-class NonLocalBlock(nn.Module):
+class NonLocalBlock(checked.Module):
   """x + BN(W y), y_i = sum_j f(x_i, x_j) g(x_j): float[B,T,H,W,C] -> the same shape.
 
   Parameters are `theta`, `phi`, `g` (1x1x1 to the inner width) and `out`, `bn` (back to C). The
@@ -30,7 +27,7 @@ class NonLocalBlock(nn.Module):
     dtype: compute type; the softmax is in float32.
   """
   inner: int | None = None
-  pairwise: str = "embedded_gaussian"
+  pairwise: Literal["embedded_gaussian", "gaussian", "dot_product"] = "embedded_gaussian"
   scale: bool = False
   subsample: bool = False
   zero_scale: bool = True
@@ -38,8 +35,6 @@ class NonLocalBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    if self.pairwise not in PAIRWISE:
-      raise UserError(f"pairwise {self.pairwise!r} is none of {', '.join(PAIRWISE)}")
     b, t, h, w, c = x.shape
     inner = self.inner or max(1, c // 2)
     project = lambda name, y: nn.Dense(

@@ -1,11 +1,13 @@
 """Networks from a skeleton sequence to one feature vector h* (VPN's pose backbones)."""
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from actionjax import configuration, skeletons
+from actionjax.errors import UserError
+from actionjax.models import checked
 from actionjax.ops import graphs
 
 
@@ -13,16 +15,20 @@ def create(config: Mapping[str, Any], layout: str, name: str) -> nn.Module:
   """The pose backbone that a config's `name`, "gcn" or "lstm", and further fields describe.
 
   Raises:
-    UserError: a field that the backbone does not have.
-    ValueError: another name.
+    UserError: another name, or a field or value that the backbone does not have.
   """
   fields = dict(config)
-  kind = fields.pop("name")
-  if kind == "gcn":
-    return configuration.build(GraphBackbone, fields, "model.pose", layout=layout, name=name)
-  if kind == "lstm":
-    return configuration.build(RecurrentBackbone, fields, "model.pose", name=name)
-  raise ValueError(f"pose backbone {kind!r} is neither gcn nor lstm")
+  kind = find(fields.pop("name", None))
+  extra = {"layout": layout} if kind is GraphBackbone else {}
+  return configuration.build(kind, fields, "model.pose", name=name, **extra)
+
+
+def find(name: str) -> type[nn.Module]:
+  """The pose backbone of a name. Raises UserError."""
+  kinds = {"gcn": GraphBackbone, "lstm": RecurrentBackbone}
+  if name not in kinds:
+    raise UserError(f"model.pose.name must be one of {', '.join(kinds)}, got {name!r}")
+  return kinds[name]
 
 
 class PerStepDense(nn.Module):
@@ -44,11 +50,11 @@ class PerStepDense(nn.Module):
     return jnp.einsum("btjc,tcd->btjd", x, kernel) + bias
 
 
-class GraphBackbone(nn.Module):
+class GraphBackbone(checked.Module):
   """VPN's GCN pose backbone (Das' thesis, section 4.4): a graph layer per pose, then 2D convs.
 
   Each pose passes a graph convolution D^-1/2 (E+I) D^-1/2 X W with its own weights; a skip
-  connection carries the raw coordinates on; the results, stacked in time to [t_p, J, F], pass
+  connection carries the raw coordinates on; the results, stacked in time to t_p × J × F, pass
   three 3x3 convolutions over time and joints. Persons share all weights and are merged by the
   maximum over those present.
 
@@ -68,10 +74,10 @@ class GraphBackbone(nn.Module):
   layout: str
   features: int = 64
   conv_features: tuple[int, ...] = (64, 64, 128)
-  pairs: str = "listed"
+  pairs: Literal["listed", "all", "none"] = "listed"
   identity_filter: bool = False
   shared: bool = False
-  skip: str = "residual"
+  skip: Literal["residual", "concat"] = "residual"
   norm_first: bool = False
   dense: tuple[int, ...] = ()
   dropout: float = 0.0
@@ -97,10 +103,8 @@ class GraphBackbone(nn.Module):
     graph = drop(self.dropout, graph)
     if self.skip == "residual":
       x = graph + nn.Dense(self.features, name="skip")(x)
-    elif self.skip == "concat":
-      x = jnp.concatenate([graph, x], -1)
     else:
-      raise ValueError(f"skip {self.skip!r} is neither residual nor concat")
+      x = jnp.concatenate([graph, x], -1)
 
     for i, width in enumerate(self.conv_features):
       if self.norm_first:
@@ -123,7 +127,7 @@ class GraphBackbone(nn.Module):
     return jnp.where(absent[..., None], -jnp.inf, x).max(1)
 
 
-class RecurrentBackbone(nn.Module):
+class RecurrentBackbone(checked.Module):
   """Three stacked LSTMs over the pose vector; h* is all hidden states of the last, flattened.
 
   Das' thesis, sections 4.2 to 4.4 (the pose backbone of P-I3D and Separable STA).

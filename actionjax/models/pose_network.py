@@ -9,11 +9,11 @@ from typing import Any
 
 import flax.linen as nn
 
-from actionjax.models import pose_backbones
+from actionjax.models import checked, pose_backbones
 from actionjax.ops import skeleton_frames
 
 
-class Model(nn.Module):
+class Model(checked.Module):
   """Skeletons -> pose backbone -> dropout -> dense.
 
   Attributes:
@@ -26,13 +26,18 @@ class Model(nn.Module):
   num_classes: int
   layout: str
   pose: Mapping[str, Any]
-  normalise: str = "translate"
+  normalise: checked.BodyFrame = "translate"
   dropout: float = 0.5
 
   @property
   def inputs(self) -> tuple[str, ...]:
     """Names of the arrays that the model reads from a batch."""
     return ("pose3d", "pose_score")
+
+  @property
+  def parts(self) -> dict[str, type]:
+    """Fields that are sections -> the module that each configures."""
+    return {"pose": pose_backbones.find(self.pose["name"])}
 
   @nn.compact
   def __call__(self, batch, *, train: bool):

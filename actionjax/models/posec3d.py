@@ -6,14 +6,15 @@ Pose-SlowOnly (the dictionaries below, for `resnet3d`), `c3d` or `x3d`.
 """
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from actionjax import configuration, skeletons
+from actionjax import annotations, configuration, skeletons
 from actionjax.errors import UserError
+from actionjax.models import checked
 from actionjax.models.heads import ClassificationHead
 from actionjax.ops import affine, heatmaps
 
@@ -47,44 +48,43 @@ class Maps:
       trained weights depend on.
     scale: factor from the batch's pixels to the maps', 0.25 for a video of 224 pixels and maps
       of 56.
-    fit: instead scales and moves every clip so that its skeletons fill the maps; which it takes
+    fill: instead scales and moves every clip so that its skeletons fill the maps; which it takes
       for `pose3d`.
     source: "pose2d", or "pose3d" for three views on the channel axis (footnote 3).
     rotate, stretch: of every clip in training, see `affine.random_affine`; each view has its own.
     shift: likewise, as a share of the maps' shorter side.
   """
   size: Sequence[int] = (56, 56)
-  kind: str = "joint"
+  kind: heatmaps.Kind = "joint"
   sigma: float = 0.6
-  merge: str = "max"
+  merge: heatmaps.Merge = "max"
   windows: bool = True
   use_scores: bool = True
   limbs: Sequence[Sequence[int]] | None = None
   scale: float = 1.0
-  fit: bool = False
-  source: str = "pose2d"
+  fill: bool = False
+  source: Literal["pose2d", "pose3d"] = "pose2d"
   test_size: Sequence[int] | None = None
   rotate: float = 0.0
   stretch: float = 0.0
   shift: float = 0.0
 
   def __post_init__(self):
-    for field, known in (("kind", heatmaps.KINDS), ("merge", heatmaps.MERGES),
-                         ("source", ("pose2d", "pose3d"))):
-      if getattr(self, field) not in known:
-        raise UserError(f"model.maps.{field}: {getattr(self, field)!r} is none of "
-                        f"{', '.join(known)}")
-    if self.source == "pose3d" and not self.fit:
-      raise UserError("model.maps.fit must be True for pose3d, whose metres are no pixels")
+    try:
+      annotations.check_fields(self)
+    except ValueError as error:
+      raise UserError(f"model.maps.{error}") from None
+    if self.source == "pose3d" and not self.fill:
+      raise UserError("model.maps.fill must be True for pose3d, whose metres are no pixels")
     if self.sigma <= 0:
-      raise UserError(f"model.maps.sigma must be above 0, not {self.sigma:g}")
+      raise UserError(f"model.maps.sigma must be above 0, got {self.sigma:g}")
     for field in ("size", "test_size"):
       sides = getattr(self, field)
       if sides is not None and (len(sides) != 2 or min(sides) < 1):
-        raise UserError(f"model.maps.{field}: {tuple(sides)} is no (height, width)")
+        raise UserError(f"model.maps.{field} must be (height, width), got {tuple(sides)}")
     for field in ("rotate", "stretch", "shift"):
       if getattr(self, field) < 0:
-        raise UserError(f"model.maps.{field} must be 0 or more, not {getattr(self, field):g}")
+        raise UserError(f"model.maps.{field} must be 0 or more, got {getattr(self, field):g}")
 
   def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
     """Checks the (h, w) that a batch's coordinates are pixels of, in training and at test.
@@ -94,7 +94,7 @@ class Maps:
     """
     for field, maps, pixels in (("size", self.size, size),
                                 ("test_size", self.test_size or self.size, test_size)):
-      if not self.fit and tuple(maps) != tuple(round(side * self.scale) for side in pixels):
+      if not self.fill and tuple(maps) != tuple(round(side * self.scale) for side in pixels):
         raise UserError(f"model.maps.{field} is {tuple(maps)}, but data.pose2d.{field} "
                         f"{tuple(pixels)} times model.maps.scale {self.scale:g} is what the "
                         "skeletons lie in")
@@ -106,7 +106,9 @@ class Maps:
 
   def draw(self, batch: Mapping[str, jax.Array], layout: str, *, train: bool,
            key: jax.Array | None = None) -> jax.Array:
-    """The volume float32[B,T,H,W,K] of a batch's skeletons in a joint layout.
+    """The volume float32[B,T,h,w,K] of a batch's skeletons in a joint layout.
+
+    (h, w) is `size` in training and `test_size` at test.
 
     Args:
       key: what `rotate`, `stretch` and `shift` are drawn with, where there are any.
@@ -119,7 +121,7 @@ class Maps:
     views = heatmaps.three_views(points) if self.source == "pose3d" else (points,)
     volumes = []
     for number, view in enumerate(views):
-      view = heatmaps.fit(view, score, size) if self.fit else view * self.scale
+      view = heatmaps.fit(view, score, size) if self.fill else view * self.scale
       if train and self.jitters:
         keys = jax.random.split(jax.random.fold_in(key, number), len(view))
         view = affine.random_affine(view, [(side - 1) / 2 for side in reversed(size)], keys,
@@ -139,7 +141,7 @@ def make_maps(fields: Mapping[str, Any]) -> Maps:
   return configuration.build(Maps, dict(fields), "model.maps")
 
 
-class Model(nn.Module):
+class Model(checked.Module):
   """Heat maps, a backbone, and a classifier on the mean.
 
   Attributes:
@@ -155,12 +157,18 @@ class Model(nn.Module):
   backbone: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(SLOWONLY))
   maps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   dropout: float = 0.5
-  dtype: str = "float32"
+  dtype: checked.Dtype = "float32"
 
   @property
   def inputs(self) -> tuple[str, ...]:
     """Names of the arrays that the model reads from a batch."""
     return make_maps(self.maps).source, "pose_score"
+
+  @property
+  def parts(self) -> dict[str, type]:
+    """Fields that are sections -> what each configures."""
+    return {"maps": Maps, "backbone": configuration.plugin(
+        "actionjax.models", self.backbone["name"], "Backbone", "model.backbone")}
 
   def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
     """See `Maps.check_pixels`."""

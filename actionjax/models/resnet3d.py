@@ -143,10 +143,10 @@ def inputs_and_streams(channels: Mapping[str, Sequence[int]],
 
 
 class Block(nn.Module):
-  """A residual block: [B,T,H,W,C] -> [B,T/st,H/s,W/s,features·expansion].
+  """A residual block: [B,T,H,W,C] -> [B,T',H',W',C'].
 
   Attributes:
-    features: inner width.
+    features: inner width; C' is `BLOCKS[kind]` times as much.
     kind: "basic" (two 3×3 kernels) or "bottleneck" (1×1, 3×3, 1×1 to 4 times the width).
     kernels: the stage's rule, one of `KERNELS`.
     strides: (t, h, w).
@@ -154,9 +154,9 @@ class Block(nn.Module):
     norm: from `layers.batch_norm`.
     zero_init: the last batch norm's scale starts at 0, so the block starts as its
       shortcut.
-    channels: filters kept of each convolution ("conv1/conv", ...), None for all; then the
-      output is [..., len(stream)].
-    incoming, stream: channels of the whole network that the input and the output hold.
+    channels: filters kept of each convolution ("conv1/conv", ...), None for all.
+    incoming, stream: channels of the whole network that the input and the output hold, where
+      `channels` is given; C' is then their number.
   """
   features: int
   kind: str
@@ -295,7 +295,6 @@ class ResNet3D(nn.Module):
   project: bool = False
   zero_init: bool = False
   bn_momentum: float = 0.9
-  bn_epsilon: float = 1e-5
   dtype: Any = jnp.float32
   channels: Mapping[str, Sequence[int]] | None = None
 
@@ -349,7 +348,7 @@ class ResNet3D(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
     block, sizes, kernels = self.plan()
-    norm = layers.batch_norm(self.bn_momentum, self.bn_epsilon)
+    norm = layers.batch_norm(self.bn_momentum)
     kept = None if self.channels is None else self._kept()
     streams = None if kept is None else inputs_and_streams(kept)[1]
 

@@ -8,7 +8,7 @@ the two scores are added.
 """
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ import numpy as np
 
 from actionjax import configuration
 from actionjax.errors import UserError
-from actionjax.models import layers, posec3d
+from actionjax.models import checked, layers, posec3d
 from actionjax.models.heads import ClassificationHead
 from actionjax.models.resnet3d import ResNet3D, Stage
 from actionjax.ops import images, pooling
@@ -26,7 +26,9 @@ from actionjax.ops import images, pooling
 RGB = dict(name="resnet3d", depth=50, kernels=("2d", "2d", "3x1x1", "3x1x1"), zero_init=True)
 # Stages whose features cross, (video's, skeletons'), 1-based.
 CROSSINGS = ((2, 1), (3, 2))
-LATERALS = ("both", "rgb_to_pose", "pose_to_rgb", "none")
+# A lateral brings a quarter of the channels that receive it, by kernels of seven maps (odd).
+CHANNEL_RATIO, FUSION_KERNEL = 4, 7
+Laterals = Literal["both", "rgb_to_pose", "pose_to_rgb", "none"]
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -87,7 +89,7 @@ class Pathway(nn.Module):
     if net.channels is not None:
       raise UserError("rgbpose: its pathways cannot be built from pruned channels")
     block, sizes, kernels = net.plan()
-    norm = layers.batch_norm(net.bn_momentum, net.bn_epsilon)
+    norm = layers.batch_norm(net.bn_momentum)
     self.stem = layers.ConvUnit(net.width, tuple(net.stem_kernel), tuple(net.stem_strides), norm,
                                 dtype=self.dtype)
     self.pool = (tuple(net.stem_pool), tuple(net.stem_pool_strides))
@@ -109,7 +111,7 @@ class Pathway(nn.Module):
     return x
 
 
-class Pathways(nn.Module):
+class Pathways(checked.Module):
   """Both pathways with what they tell each other.
 
   float[B,Tv,H,W,C] and float[B,Tp,h,w,K] -> their last feature maps. Parameters are those of a
@@ -118,17 +120,13 @@ class Pathways(nn.Module):
   """
   rgb: Mapping[str, Any]
   pose: Mapping[str, Any]
-  laterals: str = "both"
+  laterals: Laterals = "both"
   speed_ratio: int = 4
-  channel_ratio: int = 4
-  fusion_kernel: int = 7
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, video: jax.Array, volume: jax.Array, *,
                train: bool) -> tuple[jax.Array, jax.Array]:
-    if self.laterals not in LATERALS:
-      raise UserError(f"model.laterals: {self.laterals!r} is none of {', '.join(LATERALS)}")
     paths = []
     for name in ("rgb", "pose"):
       fields = dict(getattr(self, name))
@@ -151,22 +149,22 @@ class Pathways(nn.Module):
           f"rgbpose: the video's features are {rgb.shape[1]}x{rgb.shape[2]}x{rgb.shape[3]} and "
           f"the heat maps' {pose.shape[1]}x{pose.shape[2]}x{pose.shape[3]}; laterals need equal "
           f"height and width, and {self.speed_ratio} maps a frame")
-    new_rgb, new_pose, ends = rgb, pose, (self.fusion_kernel // 2,) * 2
+    new_rgb, new_pose, ends = rgb, pose, (FUSION_KERNEL // 2,) * 2
     if self.laterals in ("both", "pose_to_rgb"):
       lateral = layers.Conv3D(
-          rgb.shape[-1] // self.channel_ratio, (self.fusion_kernel, 1, 1),
+          rgb.shape[-1] // CHANNEL_RATIO, (FUSION_KERNEL, 1, 1),
           (self.speed_ratio, 1, 1), (ends, (0, 0), (0, 0)), dtype=self.dtype,
           name=f"pose_to_rgb{number}")(pose)
       new_rgb = jnp.concatenate([rgb, lateral], -1)
     if self.laterals in ("both", "rgb_to_pose"):
-      lateral = Upsampler(pose.shape[-1] // self.channel_ratio, self.speed_ratio,
-                          self.fusion_kernel, layers.batch_norm(), self.dtype,
+      lateral = Upsampler(pose.shape[-1] // CHANNEL_RATIO, self.speed_ratio,
+                          FUSION_KERNEL, layers.batch_norm(), self.dtype,
                           name=f"rgb_to_pose{number}")(rgb, train=train)
       new_pose = jnp.concatenate([pose, lateral], -1)
     return new_rgb, new_pose
 
 
-class Model(nn.Module):
+class Model(checked.Module):
   """Two pathways with their classifiers, and what they tell each other.
 
   Attributes:
@@ -177,11 +175,8 @@ class Model(nn.Module):
       pixels, scale 0.25.
     laterals: "both", "rgb_to_pose", "pose_to_rgb" or "none" (plain late fusion).
     speed_ratio: heat maps for each frame of the video.
-    channel_ratio: a lateral brings a quarter of the channels that receive it.
-    fusion_kernel: length of the laterals' kernels, odd.
     fusion: weights of the two streams' softmax scores, (video, skeletons).
     dropout: before each classifier.
-    scaling: of the video; see `images.scale`.
     dtype: compute type of the pathways; parameters and statistics are float32.
   """
   num_classes: int
@@ -191,19 +186,21 @@ class Model(nn.Module):
       default_factory=lambda: dict(posec3d.SLOWONLY_FUSED))
   maps: Mapping[str, Any] = dataclasses.field(
       default_factory=lambda: dict(sigma=0.7, scale=0.25))
-  laterals: str = "both"
+  laterals: Laterals = "both"
   speed_ratio: int = 4
-  channel_ratio: int = 4
-  fusion_kernel: int = 7
   fusion: Sequence[float] = (1.0, 1.0)
   dropout: float = 0.5
-  scaling: str = "imagenet"
-  dtype: str = "float32"
+  dtype: checked.Dtype = "float32"
 
   @property
   def inputs(self) -> tuple[str, ...]:
     """Names of the arrays that the model reads from a batch."""
     return "video", posec3d.make_maps(self.maps).source, "pose_score"
+
+  @property
+  def parts(self) -> dict[str, type]:
+    """Fields that are sections -> what each configures."""
+    return {"maps": posec3d.Maps, "rgb": ResNet3D, "pose": ResNet3D}
 
   def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
     """See `posec3d.Maps.check_pixels`."""
@@ -219,8 +216,8 @@ class Model(nn.Module):
 
     Returns:
       logits float32[B,N], the logarithm of the fused scores, and out: `stream_logits`, a dict of
-      float32[B,N] by "rgb" and "pose", each of which gets a loss; `rgb_features` and
-      `pose_features` [B,D], what they are the means of, `rgb_map` and `pose_map`, `features`, the
+      float32[B,N] by "rgb" and "pose", each of which gets a loss; `rgb_features` [B,D] and
+      `pose_features` [B,D'], what they are the means of, `rgb_map` and `pose_map`, `features`, the
       two concatenated; `heatmaps`.
 
     Raises:
@@ -233,9 +230,9 @@ class Model(nn.Module):
       raise UserError("model.maps: rotate, stretch and shift move the skeletons, and not the video "
                       "beside them")
     volume = maps.draw(batch, self.layout, train=train)
-    rgb, pose = Pathways(self.rgb, self.pose, self.laterals, self.speed_ratio, self.channel_ratio,
-                         self.fusion_kernel, dtype, name="backbone")(
-        images.scale(batch["video"], self.scaling, dtype), volume, train=train)
+    pathways = Pathways(self.rgb, self.pose, self.laterals, self.speed_ratio, dtype,
+                        name="backbone")
+    rgb, pose = pathways(images.scale(batch["video"], "imagenet", dtype), volume, train=train)
     logits, out = {}, {"heatmaps": volume}
     for name, features in (("rgb", rgb), ("pose", pose)):
       out[f"{name}_map"] = features
@@ -268,7 +265,7 @@ def start_from(rgb: str, pose: str) -> tuple[dict, dict]:
 
   Args:
     rgb, pose: sources (earlier steps, or runs) of the plain networks, each a `backbone` and a
-      `head`, as `hac` without levels, `posec3d` and the importers have them.
+      `head`, as `video_network` without levels, `posec3d` and the importers have them.
 
   Returns:
     two sections for `training.initialise.InitFrom`.

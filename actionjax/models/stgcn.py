@@ -1,15 +1,17 @@
 """ST-GCN (Yan et al., AAAI 2018) and ST-GCN++ (Duan et al., PYSKL, ACM MM 2022)."""
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from actionjax import skeletons
-from actionjax.errors import UserError
-from actionjax.models import graph_layers, layers
+from actionjax.models import checked, graph_layers, layers
 from actionjax.ops import graphs, skeleton_streams
 
-VARIANTS = ("stgcnpp", "stgcn")
+Variant = Literal["stgcnpp", "stgcn"]
+Graph = Literal["spatial", "partition", "full_partition"]
+Adaptive = Literal["importance", "init", "offset", "none"]
+Temporal = Literal["single", "multi_scale"]
 GRAPHS = {
     "spatial": graphs.spatial,
     "partition": graphs.spatial_partition,
@@ -25,21 +27,12 @@ _PARTS = {
 
 
 def choose_parts(net) -> dict[str, Any]:
-  """What an `STGCN` or a `Model` is made of: `graph`, `adaptive`, `graph_residual`, `temporal`.
-
-  Raises:
-    UserError: a variant or a graph that does not exist.
-  """
-  if net.variant not in VARIANTS:
-    raise UserError(f"variant {net.variant!r} is neither {' nor '.join(VARIANTS)}")
+  """What an `STGCN` or a `Model` is made of: `graph`, `adaptive`, `graph_residual`, `temporal`."""
   chosen = {key: getattr(net, key) for key in _PARTS[net.variant]}
-  parts = _PARTS[net.variant] | {key: v for key, v in chosen.items() if v is not None}
-  if parts["graph"] not in GRAPHS:
-    raise UserError(f"graph {parts['graph']!r} is none of {', '.join(GRAPHS)}")
-  return parts
+  return _PARTS[net.variant] | {key: v for key, v in chosen.items() if v is not None}
 
 
-class GraphUnit(nn.Module):
+class GraphUnit(checked.Module):
   """relu(bn(sum_k A_k^T x W_k) + residual), [N,V,T,C] -> [N,V,T,features].
 
   Attributes:
@@ -51,7 +44,7 @@ class GraphUnit(nn.Module):
   """
   features: int
   graph: Any
-  adaptive: str = "importance"
+  adaptive: Adaptive = "importance"
   residual: bool = False
   dtype: Any = jnp.float32
 
@@ -65,8 +58,6 @@ class GraphUnit(nn.Module):
       graph = self.param("adjacency", lambda *_: graph)
     elif self.adaptive == "offset":
       graph = graph + self.param("offset", graph_layers.near_zero, graph.shape, jnp.float32)
-    elif self.adaptive != "none":
-      raise UserError(f"adaptive {self.adaptive!r} is none of importance, init, offset, none")
     kernel = self.param("kernel", layers.he_fan_out, (c, k * self.features), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros, (k * self.features,), jnp.float32)
     x, graph, kernel, bias = nn.dtypes.promote_dtype(x, graph, kernel, bias, dtype=self.dtype)
@@ -83,7 +74,7 @@ class GraphUnit(nn.Module):
     return nn.relu(y)
 
 
-class TemporalUnit(nn.Module):
+class TemporalUnit(checked.Module):
   """[N,V,T,C] -> [N,V,ceil(T/stride),C], without activation.
 
   Attributes:
@@ -91,7 +82,7 @@ class TemporalUnit(nn.Module):
       ReLU of `graph_layers.MultiScaleTemporal` (`scales`), then 1x1 and batch norm (`transform`).
     dropout: at the end.
   """
-  kind: str = "single"
+  kind: Temporal = "single"
   stride: int = 1
   dropout: float = 0.0
   dtype: Any = jnp.float32
@@ -102,26 +93,24 @@ class TemporalUnit(nn.Module):
     if self.kind == "single":
       x = graph_layers.TemporalConv(features, 9, self.stride, dtype=self.dtype, name="conv")(x)
       x = graph_layers.norm(train=train, dtype=self.dtype, name="bn")(x)
-    elif self.kind == "multi_scale":
+    else:
       x = nn.relu(graph_layers.MultiScaleTemporal(
           features, self.stride, dtype=self.dtype, name="scales")(x, train=train))
       x = graph_layers.Pointwise(features, dtype=self.dtype, name="transform")(x, train=train)
-    else:
-      raise UserError(f"temporal {self.kind!r} is neither single nor multi_scale")
     return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
-class STGCN(nn.Module):
+class STGCN(checked.Module):
   """Skeletons float[B,M,T,V,C] -> feature map float[B,M,V,T',C'].
 
   Attributes: see `Model`.
   """
   layout: str
-  variant: str = "stgcnpp"
-  graph: str | None = None
-  adaptive: str | None = None
+  variant: Variant = "stgcnpp"
+  graph: Graph | None = None
+  adaptive: Adaptive | None = None
   graph_residual: bool | None = None
-  temporal: str | None = None
+  temporal: Temporal | None = None
   width: int = 64
   stage_sizes: tuple[int, ...] = (4, 3, 3)
   block_dropout: float = 0.0
@@ -171,7 +160,7 @@ class Block(nn.Module):
     return nn.relu(y)
 
 
-class Model(nn.Module):
+class Model(checked.Module):
   """Skeletons -> one stream -> ST-GCN or ST-GCN++ -> mean over joints, frames, persons -> dense.
 
   Attributes:
@@ -196,21 +185,21 @@ class Model(nn.Module):
   """
   num_classes: int
   layout: str
-  variant: str = "stgcnpp"
-  dimensions: int | None = None
-  normalise: str | None = None
+  variant: Variant = "stgcnpp"
+  dimensions: Literal[2, 3] | None = None
+  normalise: skeleton_streams.Normalise | None = None
   image_size: tuple[int, int] = (1080, 1920)
-  stream: str = "joint"
-  bone_pairs: str = "released"
-  graph: str | None = None
-  adaptive: str | None = None
+  stream: skeleton_streams.Stream = "joint"
+  bone_pairs: skeleton_streams.BonePairs = "released"
+  graph: Graph | None = None
+  adaptive: Adaptive | None = None
   graph_residual: bool | None = None
-  temporal: str | None = None
+  temporal: Temporal | None = None
   width: int = 64
   stage_sizes: tuple[int, ...] = (4, 3, 3)
   dropout: float = 0.0
   block_dropout: float = 0.0
-  dtype: str = "float32"
+  dtype: checked.Dtype = "float32"
 
   @property
   def inputs(self) -> tuple[str, ...]:
@@ -226,7 +215,7 @@ class Model(nn.Module):
         float[B,M,T,J].
 
     Returns:
-      logits float32[B,N] and out: `features` float[B,C], `feature_map` float[B,M,J,T/4,C].
+      logits float32[B,N] and out: `features` float[B,C], `feature_map` float[B,M,J,T',C].
     """
     x = skeleton_streams.graph_input(
         batch, self.layout, dimensions=self.dimensions, normalise=self.normalise,

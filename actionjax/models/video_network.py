@@ -13,11 +13,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from actionjax import configuration
+from actionjax.models import checked
 from actionjax.models.heads import ClassificationHead
 from actionjax.ops import images
 
 
-class Model(nn.Module):
+class Model(checked.Module):
   """A backbone of stages, and a head on each stage that has a level.
 
   Attributes:
@@ -36,13 +37,19 @@ class Model(nn.Module):
   levels: tuple[int | None, ...] = ()
   layout: str | None = None
   dropout: float = 0.0
-  scaling: str = "imagenet"
-  dtype: str = "float32"
+  scaling: checked.Scaling = "imagenet"
+  dtype: checked.Dtype = "float32"
 
   @property
   def inputs(self) -> tuple[str, ...]:
     """Names of the arrays that the model reads from a batch."""
     return ("video",)
+
+  @property
+  def parts(self) -> dict[str, type]:
+    """Fields that are sections -> the module that each configures."""
+    return {"backbone": configuration.plugin("actionjax.models", self.backbone["name"],
+                                             "Backbone", "model.backbone")}
 
   @nn.compact
   def __call__(self, batch, *, train: bool):

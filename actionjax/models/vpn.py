@@ -6,13 +6,13 @@ embedding ties the two modalities during training. Every part can be switched of
 plain backbone with its classifier, so that each row of the thesis' ablations is an argument.
 """
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from actionjax import configuration
-from actionjax.models import pose_backbones
+from actionjax.models import checked, pose_backbones
 from actionjax.models.heads import ClassificationHead
 from actionjax.ops import images, skeleton_frames
 
@@ -23,6 +23,8 @@ RELEASED = dict(
               dense=(256, 128), dropout=0.3),
     attention_width=(256, 128), attention_norm=False, embedding="released",
     embedding_features=256)
+Attention = Literal["both", "spatial", "temporal", "none"]
+Embedding = Literal["thesis", "released", "none"]
 
 
 class PoseAttention(nn.Module):
@@ -58,7 +60,7 @@ class PoseAttention(nn.Module):
             scores("temporal", self.temporal, self.width[1]))
 
 
-class SpatialEmbedding(nn.Module):
+class SpatialEmbedding(checked.Module):
   """Both modalities in one space (thesis, "Spatial embedding of RGB and pose").
 
   Attributes:
@@ -67,7 +69,7 @@ class SpatialEmbedding(nn.Module):
       their sigmoid; "released": sigmoid layers on the whole map and on the attention itself.
   """
   features: int = 256
-  kind: str = "thesis"
+  kind: Literal["thesis", "released"] = "thesis"
 
   @nn.compact
   def __call__(self, feature_map, scores):
@@ -77,13 +79,11 @@ class SpatialEmbedding(nn.Module):
     pose = nn.Dense(self.features, name="pose")
     if self.kind == "thesis":
       return visual(feature_map.sum(1).reshape(b, -1)), pose(scores)
-    if self.kind == "released":
-      return (nn.sigmoid(visual(feature_map.reshape(b, -1))),
-              nn.sigmoid(pose(nn.sigmoid(scores))))
-    raise ValueError(f"embedding {self.kind!r} is none of thesis, released, none")
+    return (nn.sigmoid(visual(feature_map.reshape(b, -1))),
+            nn.sigmoid(pose(nn.sigmoid(scores))))
 
 
-class VPNCoupler(nn.Module):
+class VPNCoupler(checked.Module):
   """VPN as a layer: modulates any backbone's feature map by the skeletons.
 
   Attributes:
@@ -98,13 +98,13 @@ class VPNCoupler(nn.Module):
   """
   layout: str
   pose: Mapping[str, Any]
-  attention: str = "both"
+  attention: Attention = "both"
   coupler: bool = True
-  embedding: str = "thesis"
+  embedding: Embedding = "thesis"
   embedding_features: int = 256
   attention_width: tuple[int, int] = (256, 128)
   attention_norm: bool = True
-  normalise: str = "translate"
+  normalise: checked.BodyFrame = "translate"
 
   @nn.compact
   def __call__(self, feature_map, pose3d, pose_score, *, train: bool):
@@ -114,8 +114,6 @@ class VPNCoupler(nn.Module):
       list of modulated maps float[B,t,h,w,C] (one; two without coupler) and `out`.
     """
     b, t, h, w, _ = feature_map.shape
-    if self.attention not in ("both", "spatial", "temporal", "none"):
-      raise ValueError(f"attention {self.attention!r} is none of both, spatial, temporal, none")
     map32 = feature_map.astype(jnp.float32)
     if self.attention == "none" and self.embedding == "none":
       return [map32], {}
@@ -149,7 +147,7 @@ class VPNCoupler(nn.Module):
     return maps, out
 
 
-class Model(nn.Module):
+class Model(checked.Module):
   """A backbone, the VPN coupler or none, and a classifier.
 
   Attributes:
@@ -168,32 +166,42 @@ class Model(nn.Module):
   backbone: Mapping[str, Any]
   layout: str
   pose: Mapping[str, Any]
-  attention: str = "both"
+  attention: Attention = "both"
   coupler: bool = True
-  embedding: str = "thesis"
+  embedding: Embedding = "thesis"
   embedding_features: int = 256
   attention_width: tuple[int, int] = (256, 128)
   attention_norm: bool = True
-  normalise: str = "translate"
+  normalise: checked.BodyFrame = "translate"
   dropout: float = 0.3
-  scaling: str = "signed"
-  dtype: str = "float32"
+  scaling: checked.Scaling = "signed"
+  dtype: checked.Dtype = "float32"
 
   @property
   def inputs(self) -> tuple[str, ...]:
     """Names of the arrays that the model reads from a batch."""
     return ("video",) if self.pose["name"] == "none" else ("video", "pose3d", "pose_score")
 
+  @property
+  def parts(self) -> dict[str, type]:
+    """Fields that are sections -> the module that each configures."""
+    parts = {"backbone": configuration.plugin("actionjax.models", self.backbone["name"],
+                                              "Backbone", "model.backbone")}
+    if self.pose["name"] != "none":
+      parts["pose"] = pose_backbones.find(self.pose["name"])
+    return parts
+
   @nn.compact
   def __call__(self, batch, *, train: bool):
     """Classifies a batch.
 
     Args:
-      batch: `video` uint8[B,T,H,W,C], `pose3d` float[B,M,t,J,3], `pose_score` float[B,M,t,J].
+      batch: `video` uint8[B,Tv,H,W,C]; where the pose backbone is not "none", `pose3d`
+        float[B,M,Tp,J,3] and `pose_score` float[B,M,Tp,J].
 
     Returns:
-      logits float32[B,N] and out: `feature_map` [B,t,h,w,C], `features` [B,D] (what the
-      classifier reads), the backbone's endpoints by name, and where they exist
+      logits float32[B,N] and out: `feature_map` [B,t,h,w,C'], `features` [B,D] (what the
+      classifier reads), the backbone's endpoints by name; and where they exist
       `attention_spatial` [B,h,w], `attention_temporal` [B,t], `embedding_visual` and
       `embedding_pose` [B,D_e], `pose_features`.
     """

@@ -36,7 +36,7 @@ class _Unit(nn.Module):
 
 
 class Block(nn.Module):
-  """An inverted bottleneck: [B,T,H,W,C] -> [B,T,H/stride,W/stride,features].
+  """An inverted bottleneck: [B,T,H,W,C] -> [B,T,ceil(H/stride),ceil(W/stride),features].
 
   Attributes:
     features, inner: widths of the output and of the depthwise convolution.
@@ -64,7 +64,7 @@ class Block(nn.Module):
 
 
 class X3D(nn.Module):
-  """float[B,T,H,W,C] -> ([B,T,H/16,W/16,216], endpoints).
+  """float[B,T,H,W,C] -> ([B,T,h,w,C'], endpoints); T × H/16 × W/16 × 216 as the defaults are.
 
   Endpoints are `stem`, `stage1`, ..., `conv5`; parameters `stem_spatial`, `stem_temporal/bn`,
   `stage1_block0/{conv1,conv2,conv3,shortcut}/{conv,bn}`, `conv5/{conv,bn}`.

@@ -61,7 +61,7 @@ def conv3d(x: jax.Array, kernel: jax.Array, strides: Sequence[int] = (1, 1, 1),
 
   Args:
     x: float[B,T,H,W,I].
-    kernel: float[t,h,w,I/groups,O].
+    kernel: float[t,h,w,I/feature_group_count,O].
     strides: (t, h, w).
     padding: "SAME" (TensorFlow's), "VALID", or ((low, high),)*3 of zeros.
     lowering: one of `LOWERINGS`. "auto" is what was measured to be fastest on this backend for
@@ -90,7 +90,7 @@ def kind(kernel_shape: Sequence[int], strides: Sequence[int], inputs: int) -> st
   """Which of `KINDS` a convolution is.
 
   Args:
-    kernel_shape: [t,h,w,I/groups,O].
+    kernel_shape: (t, h, w, I/groups, O).
     strides: (t, h, w).
     inputs: I.
   """

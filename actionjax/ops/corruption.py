@@ -60,7 +60,7 @@ def check(probability: float, path: str, inputs: Sequence[str] | None = None,
     UserError: it does not lie in [0, 1], or is not 0 for a model that reads motion or no skeletons.
   """
   if not 0 <= probability <= 1:
-    raise UserError(f"{path} must lie in [0, 1], not {probability}")
+    raise UserError(f"{path} must lie in [0, 1], got {probability}")
   if probability and inputs is not None and "pose_score" not in inputs:
     raise UserError(f"{path}: the model reads no skeletons")
   if probability and motion:

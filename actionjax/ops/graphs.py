@@ -41,7 +41,7 @@ def vpn_weights(layout: Layout, *, bone: float = 5.0, other: float = 2.0,
 
 
 def normalise_symmetric(weights: np.ndarray) -> np.ndarray:
-  """D^-1/2 (E + I) D^-1/2 with D the row sums of E + I (Kipf and Welling), float32[J,J]."""
+  """D^-1/2 (E + I) D^-1/2, D the row sums of E + I (Kipf and Welling); [J,J] -> float32[J,J]."""
   with_self = weights + np.eye(len(weights), dtype=weights.dtype)
   scale = 1 / np.sqrt(with_self.sum(1))
   return (scale[:, None] * with_self * scale[None]).astype(np.float32)
@@ -65,7 +65,7 @@ def binary(layout: Layout) -> np.ndarray:
 
 
 def hops(adjacency: np.ndarray) -> np.ndarray:
-  """Number of edges on the shortest way between nodes, float64[V,V]; inf where there is none."""
+  """Number of edges on the shortest way between nodes, [V,V] -> float64[V,V]; inf for no way."""
   neighbour = (adjacency > 0) | np.eye(len(adjacency), dtype=bool)
   reached = np.eye(len(adjacency), dtype=bool)
   distance = np.where(reached, 0.0, np.inf)
@@ -77,7 +77,7 @@ def hops(adjacency: np.ndarray) -> np.ndarray:
 
 
 def normalise_columns(adjacency: np.ndarray) -> np.ndarray:
-  """A D^-1 with D the column sums, float32[V,V]; empty columns stay empty.
+  """A D^-1 with D the column sums, [V,V] -> float32[V,V]; empty columns stay empty.
 
   A graph layer sends node v to node w with weight A[v, w]: what a node receives is then a mean.
   """
@@ -142,8 +142,9 @@ def multi_scale(adjacency: np.ndarray, scales: int) -> np.ndarray:
 
 
 def windowed(adjacency: np.ndarray, frames: int) -> np.ndarray:
-  """MS-G3D's spatial-temporal graph of a window (section 3.3), float32[frames*V, frames*V].
+  """MS-G3D's spatial-temporal graph of a window (section 3.3).
 
-  A + I tiled: a joint neighbours itself and its neighbours in every frame of the window.
+  float32[V,V] -> float32[frames*V,frames*V], A + I tiled: a joint neighbours itself and its
+  neighbours in every frame of the window.
   """
   return np.tile(adjacency + np.eye(len(adjacency), dtype=np.float32), (frames, frames))

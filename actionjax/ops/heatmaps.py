@@ -13,6 +13,7 @@ ride along in the terms of x and y.
 """
 import functools
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,9 @@ import numpy as np
 
 from actionjax.skeletons import Layout
 
-KINDS = ("joint", "limb", "both")
-MERGES = ("max", "sum")
+Kind = Literal["joint", "limb", "both"]
+Merge = Literal["max", "sum"]
+KINDS, MERGES = get_args(Kind), get_args(Merge)
 THRESHOLD = 1e-3  # Joints and limbs of a lower confidence are not drawn.
 
 # What lies outside of a window is put so far away that no coordinate brings it back. Not
@@ -205,7 +207,7 @@ def fit(points: jax.Array, score: jax.Array, size: Sequence[int],
 
 def mirror(maps: jax.Array, layout: Layout, kind: str = "joint",
            limbs: Sequence[Sequence[int]] | None = None) -> jax.Array:
-  """Maps [B,T,H,W,K] of the mirrored skeletons: reversed in x, left and right swapped.
+  """Maps of the mirrored skeletons, [B,T,H,W,K] -> the same: left and right swapped, x reversed.
 
   This is the flip of the test pipelines. It takes x to W - 1 - x. `kind` and `limbs` are those
   that the maps were drawn with.

@@ -7,7 +7,7 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def scale(video, scaling: str, dtype=jnp.float32):
-  """uint8[...,C] as floats.
+  """Pixels as networks read them, uint8[...,C] -> float[...,C].
 
   Args:
     scaling: "signed" for [-1, 1] (x/127.5 - 1, Inception I3D) or "imagenet" for x/255 less the

@@ -27,7 +27,7 @@ def direct(x, kernel, strides, padding, groups):
 
 
 def channels_first(x, kernel, strides, padding, groups):
-  """One XLA convolution of [B,C,T,H,W]. Between two of them the transposes cancel."""
+  """One XLA convolution in the order (B,C,T,H,W). Between two of them the transposes cancel."""
   y = lax.conv_general_dilated(jnp.moveaxis(x, -1, 1), kernel, strides, padding,
                                dimension_numbers=_3D_CHANNELS_FIRST, feature_group_count=groups)
   return jnp.moveaxis(y, 1, -1)
@@ -239,7 +239,8 @@ def _shifted_views(x, kernel, strides, padding):
 
 
 def windows(x, window, strides):
-  """The shifted, strided views of [B,T,H,W,C] that a window reads, in row-major order."""
+  """The shifted, strided views that a window reads: [B,T,H,W,C] -> list of [B,T',H',W',C], in
+  row-major order."""
   views = [x]
   for axis, (width, stride) in enumerate(zip(window, strides), 1):
     length = (x.shape[axis] - width) // stride + 1

@@ -16,7 +16,7 @@ LOWERINGS = ("auto", "direct", "decomposed", "indexed")
 def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int] | None = None,
              padding: str | Sequence[tuple[int, int]] = "VALID",
              lowering: str = "auto") -> jax.Array:
-  """Maximum over windows (t, h, w) of [B,T,H,W,C]; padding counts as minus infinity.
+  """Maximum over windows (t, h, w), [B,T,H,W,C] -> [B,T',H',W',C]; padding counts as -infinity.
 
   "direct" is XLA's reduce-window. On CPU its gradient scatters one window at a time;
   "decomposed" takes maxima of shifted views, axis after axis, four to twenty times as
@@ -97,7 +97,7 @@ def kind(window: Sequence[int]) -> str:
 def avg_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int] | None = None,
              padding: str | Sequence[tuple[int, int]] = "VALID",
              count_include_pad: bool = False) -> jax.Array:
-  """Mean over windows (t, h, w) of [B,T,H,W,C].
+  """Mean over windows (t, h, w), [B,T,H,W,C] -> [B,T',H',W',C].
 
   Padded positions are left out of the mean (TensorFlow's way) unless
   count_include_pad, PyTorch's default.

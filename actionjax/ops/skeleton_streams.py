@@ -3,6 +3,8 @@
 The four streams and the two ways of normalising 3D and 2D skeletons are those of PYSKL, whose
 published weights expect them.
 """
+from typing import Literal, get_args
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,9 +13,12 @@ from actionjax.errors import UserError
 from actionjax.ops import graphs, skeleton_frames
 from actionjax.skeletons import Layout
 
-STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
+STREAMS = get_args(Stream)
+BonePairs = Literal["tree", "released"]
 NORMALISE_3D = ("upright", "translate", "align", "none")
 NORMALISE_2D = ("box", "image", "none")
+Normalise = Literal["upright", "translate", "align", "box", "image", "none"]
 
 # Where the released bone streams part from the tree: (joint, parent) by layout.
 RELEASED_PARENTS = {
@@ -72,7 +77,7 @@ def _with_score(values, means, scored):
 
 
 def stream(x, name: str, layout: Layout, *, scored: bool = False, pairs: str = "released"):
-  """One of `STREAMS` of skeletons float[...,T,J,C]; the shape stays.
+  """One of `STREAMS` of skeletons, float[...,T,J,C] -> the same.
 
   Raises:
     UserError: another name.

@@ -2,12 +2,25 @@
 from collections.abc import Mapping
 from typing import Any
 
+from actionjax import configuration
 from actionjax.errors import UserError
 
 
-def check(args: Mapping[str, Any], defaults: Mapping[str, Any], *training: str) -> None:
-  """Raises UserError where arguments that are for training were given beside `test`."""
-  changed = [name for name in training if args[name] != defaults[name]]
-  if args["test"] and changed:
+def check(arg: str, args: Mapping[str, Any], *training: str) -> None:
+  """Raises UserError where arguments that are for training were given beside `test`.
+
+  Args:
+    arg: the config's argument string.
+    args: its arguments.
+    *training: names of those that are for training.
+  """
+  given = configuration.named(arg)
+  superfluous = [name for name in training if name in given]
+  if args["test"] and superfluous:
     raise UserError(f"config argument test={args['test']} trains nothing: leave out "
-                    f"{', '.join(changed)}")
+                    f"{', '.join(superfluous)}")
+
+
+def dtype(args: Mapping[str, Any]) -> str:
+  """The compute type of a config's arguments: a network that is only tested computes in float32."""
+  return args["dtype"] or ("float32" if args["test"] else "bfloat16")

@@ -4,13 +4,10 @@ Seven trainings and more make the papers' ablation (Tables 4 and 5): the plain n
 frames; on person crops; with superclasses and no crops; with both; then passes of pruning and
 retraining in two scopes. A row's first pass trains the last classifier alone, its confusions
 group the classes, and its second pass trains all levels from the same start (section
-"Hierarchical classification").
+"Hierarchical classification"). The numbers are the configs'.
 """
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
-
-from ml_collections import ConfigDict, config_dict
 
 from actionjax.errors import UserError
 
@@ -44,172 +41,93 @@ FIGURES = {
         by_layers=(87.44, 86.51, 90.46, 91.63, 90.23, 90.93)),
 }
 
-# Superclasses and loss weights by level (section "Implementation details").
-NTU_WEIGHTS = (1 / 8, 1 / 4, 1 / 2, 1.0)
-SMALL_WEIGHTS = (None, 1 / 16, 1 / 4, 1.0)
+def steps(args: Mapping[str, Any], *, data: Mapping[str, Any], model: Mapping[str, Any],
+          weights: tuple[float | None, ...], group: Mapping[str, Any], train: Mapping[str, Any],
+          retrain: Mapping[str, Any], evaluate: Mapping[str, Any], repeat: Mapping[str, Any],
+          prune: Mapping[str, Any]) -> list[dict]:
+  """The whole ablation of one dataset and protocol.
 
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """What the papers' datasets, and a config's arguments, make different.
-
-  Attributes:
-    name: of the config.
-    dataset, protocol: see `pipeline.DataConfig`.
-    levels: superclasses at the first three stages.
+  Args:
+    args: of the config: `scopes` of pruning, see `scopes`; `uncropped`, whether there are rows
+      without crops; `leak`, which validates on test clips, as the papers do; `init`, a model
+      directory to start from, "" for random weights; `warm_start`, which goes on from the first
+      pass' weights in the second.
+    data: the config's section; its video shows person crops.
+    model: fields of `video_network.Model` but for the levels.
     weights: of the four levels in the loss.
-    video: fields of `pipeline.VideoConfig` for person crops; whole frames follow from them.
-    backbone: fields of `ResNet3D`.
-    optim: fields of `optim.OptimConfig`.
-    epochs, retrain_epochs: of a training, and of one after a pruning pass.
-    uncropped: variant of the dataset for the rows without crops; None leaves these rows out.
-    scopes: of pruning, in the table's order.
-    passes: of pruning at most, in each scope.
-    fraction, norm: see `steps.prune`.
-    validation: see `pipeline.DataConfig`.
-    leak: validates on test clips, as the papers do.
-    counts: see `steps.group`.
-    init: model directory to start from, "" for random weights.
-    warm_start: the second pass goes on from the first one's weights.
-    data: further fields of `pipeline.DataConfig`.
-    batch_size, ema, dtype, test_views, seed: as elsewhere.
+    group, train, evaluate, repeat, prune: fields of these steps; the levels of `group` are
+      superclasses at the first three stages.
+    retrain: what is different in a training after a pruning pass.
+
+  Raises:
+    UserError: unknown scopes.
   """
-  name: str
-  dataset: str
-  protocol: str
-  levels: tuple[int | None, ...]
-  weights: tuple[float | None, ...]
-  video: Mapping[str, Any]
-  backbone: Mapping[str, Any]
-  optim: Mapping[str, Any]
-  epochs: float = 20.0
-  retrain_epochs: float = 20.0
-  uncropped: str | None = "uncropped"
-  scopes: tuple[str, ...] = ("altogether", "by_layers")
-  passes: int = 8
-  fraction: float = 0.1
-  norm: str = "l2"
-  validation: Any = 0.1
-  leak: bool = False
-  counts: str = "hard"
-  init: str = ""
-  warm_start: bool = False
-  data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  batch_size: int = 16
-  ema: float | None = None
-  dtype: str = "bfloat16"
-  test_views: int = 5
-  seed: int = 0
-
-
-# Adam at 1e-4, a tenth after two epochs in a row without a lower validation loss (section
-# "Implementation details"; the optimiser is that of the code the papers build on).
-PAPER_OPTIM = dict(name="adam", learning_rate=1e-4, plateau_factor=0.1, plateau_patience=1)
-
-# Eight frames of 224x224, cut from the box resized to 256x256 (section "Preprocessing").
-PAPER_VIDEO = dict(num_frames=8, size=(224, 224), crop=0.875, margin=0.1)
-
-
-def config(settings: Settings) -> ConfigDict:
-  """The whole ablation of one dataset and protocol."""
-  built = ConfigDict()
-  built.name = settings.name
-  built.seed = settings.seed
-  built.data_dir = config_dict.placeholder(str)
-  built.batch_size = settings.batch_size
-  steps = []
-  if settings.uncropped:
-    steps += _passes(settings, "baseline", "uncropped", cropped=False)
-  steps += _passes(settings, "crop", "full", cropped=True)
-  steps.append(dict(kind="gradients", model_from="full", superclasses="full_superclasses",
-                    weights=settings.weights, batch_size=settings.batch_size))
-  for scope in settings.scopes:
-    steps += [_pruning(settings, scope),
-              dict(kind="compact", name=f"{scope}_compact", model_from=scope),
-              dict(kind="evaluate", name=f"{scope}_compact_test", part="test",
-                   views=dict(temporal=settings.test_views))]
-  steps.append(_table(settings))
-  built.steps = tuple(ConfigDict(step) for step in steps)
-  return built
-
-
-def _passes(settings: Settings, first: str, second: str, *, cropped: bool) -> list[dict]:
-  """Both passes on one kind of clips: train, evaluate, group, train, evaluate."""
-  start = ((dict(source=settings.init),) if settings.init else ())
-  warm = (dict(source=first),) if settings.warm_start else start
-  return [
-      _training(settings, first, (), start, cropped=cropped),
-      *_evaluations(settings, first),
-      dict(kind="group", name=f"{second}_superclasses", levels=settings.levels,
-           evaluation=f"{first}_validation", counts=settings.counts, seed=settings.seed,
-           absent="zero"),
-      dict(_training(settings, second, settings.levels, warm, cropped=cropped),
-           superclasses=f"{second}_superclasses"),
-      *_evaluations(settings, second),
-  ]
-
-
-def _training(settings: Settings, name: str, levels, init_from, *, cropped: bool) -> dict:
-  loss = (dict(name="hierarchical", weights=settings.weights) if levels else
-          dict(name="cross_entropy"))
-  video = dict(settings.video) if cropped else dict(settings.video, box="frame")
+  chosen = scopes(args["scopes"])
+  split = "test" if args["leak"] else "validation"
   # The plateau rule needs the loss of every epoch; a fixed schedule needs none.
-  watch = ({"validate": dict(part=_validation_part(settings)), "monitor": "loss"}
-           if settings.optim.get("plateau_factor") else {})
-  return dict(
-      kind="train", name=name, part="fit", epochs=settings.epochs, ema=settings.ema,
-      optim=dict(settings.optim), loss=loss, init_from=tuple(init_from),
-      data=dict(settings.data, dataset=settings.dataset, protocol=settings.protocol,
-                variant=None if cropped else settings.uncropped,
-                validation=settings.validation, video=video),
-      model=dict(name="video_network", backbone=dict(settings.backbone), levels=levels,
-                 dtype=settings.dtype), **watch)
+  watch = (dict(validate=dict(split=split), monitor="loss")
+           if train["optim"].get("plateau_factor") else {})
+  start = (dict(source=args["init"]),) if args["init"] else ()
+
+  def trained(name: str, levels: tuple, init_from: tuple, **fields) -> dict:
+    loss = dict(name="hierarchical", weights=weights) if levels else dict(name="cross_entropy")
+    return dict(train, kind="train", name=name, split="fit", loss=loss, init_from=init_from,
+                model=dict(model, name="video_network", levels=levels), **watch, **fields)
+
+  def evaluated(name: str) -> list[dict]:
+    return [dict(evaluate, kind="evaluate", name=f"{name}_validation", split=split),
+            dict(evaluate, kind="evaluate", name=f"{name}_test", split="test")]
+
+  def passes(first: str, second: str, **fields) -> list[dict]:
+    """Both passes on one kind of clips: train, evaluate, group, train, evaluate."""
+    warm = (dict(source=first),) if args["warm_start"] else start
+    return [
+        trained(first, (), start, **fields), *evaluated(first),
+        dict(group, kind="group", name=f"{second}_superclasses", evaluation=f"{first}_validation",
+             absent="zero"),
+        trained(second, group["levels"], warm, superclasses=f"{second}_superclasses", **fields),
+        *evaluated(second)]
+
+  made = []
+  if args["uncropped"]:
+    made += passes("baseline", "uncropped", data=dict(variant="uncropped",
+                                                      video=dict(box="frame")))
+  made += passes("crop", "full")
+  made.append(dict(kind="gradients", model_from="full", superclasses="full_superclasses",
+                   weights=weights))
+  for scope in chosen:
+    retrained = trained("retrain", group["levels"], (dict(source="prune"),), pruned_by="prune",
+                        superclasses="full_superclasses")
+    made += [
+        dict(repeat, kind="repeat", name=scope, monitor="retrain_validation",
+             start="full_validation", model_from="full",
+             steps=(dict(prune, kind="prune", name="prune", scope=scope),
+                    retrained | dict(retrain), *evaluated("retrain"))),
+        dict(kind="compact", name=f"{scope}_compact", model_from=scope),
+        dict(evaluate, kind="evaluate", name=f"{scope}_compact_test", split="test")]
+  return [*made, _table(args, chosen, data["dataset"], data["protocol"])]
 
 
-def _validation_part(settings: Settings) -> str:
-  return "test" if settings.leak else "validation"
-
-
-def _evaluations(settings: Settings, name: str) -> list[dict]:
-  views = dict(temporal=settings.test_views)
-  return [dict(kind="evaluate", name=f"{name}_validation", part=_validation_part(settings),
-               views=views),
-          dict(kind="evaluate", name=f"{name}_test", part="test", views=views)]
-
-
-def _pruning(settings: Settings, scope: str) -> dict:
-  train = _training(settings, "retrain", settings.levels, (dict(source="prune"),), cropped=True)
-  return dict(
-      kind="repeat", name=scope, passes=settings.passes, monitor="retrain_validation",
-      start="full_validation", model_from="full", patience=2,
-      steps=tuple(map(ConfigDict, (
-          dict(kind="prune", name="prune", scope=scope, fraction=settings.fraction,
-               norm=settings.norm),
-          dict(train, epochs=settings.retrain_epochs, pruned_by="prune",
-               superclasses="full_superclasses"),
-          *_evaluations(settings, "retrain")))))
-
-
-def _table(settings: Settings) -> dict:
-  figures = FIGURES.get((settings.dataset, settings.protocol), {})
+def _table(args: Mapping[str, Any], chosen: tuple[str, ...], dataset: str, protocol: str) -> dict:
+  figures = FIGURES.get((dataset, protocol), {})
   rows = []
-  if settings.uncropped:
+  if args["uncropped"]:
     rows.append(dict(label="baseline (uncropped)", evaluation="baseline_test",
                      paper=figures.get("baseline")))
   rows.append(dict(label="+ crop", evaluation="crop_test", paper=figures.get("crop")))
-  if settings.uncropped:
+  if args["uncropped"]:
     rows.append(dict(label="+ hierarchy, no crop", evaluation="uncropped_test",
                      paper=figures.get("hierarchy")))
   rows.append(dict(label="full (crop + hierarchy)", evaluation="full_test",
                    paper=figures.get("full")))
   labels = {"altogether": "pruned altogether, pass", "by_layers": "pruned by layers, pass"}
-  for scope in settings.scopes:
+  for scope in chosen:
     rows += [dict(label=labels[scope], evaluation="retrain_test", repeat=scope,
                   paper=figures.get(scope)),
              dict(label="the best of them, compacted", evaluation=f"{scope}_compact_test")]
-  leak = "; validated on test clips, as in the paper" if settings.leak else ""
+  leak = "; validated on test clips, as in the paper" if args["leak"] else ""
   return dict(kind="table", name="ablation", rows=tuple(rows),
-              title=f"{settings.dataset}, {settings.protocol}, top-1 accuracy{leak}")
+              title=f"{dataset}, {protocol}, top-1 accuracy{leak}")
 
 
 def resnet(depth: int, **fields) -> dict[str, Any]:

@@ -149,27 +149,44 @@ def _cut(leaf: np.ndarray, inputs: np.ndarray | None, filters: np.ndarray | None
 
 def compact_checkpoint(source: str | pathlib.Path, target: str | pathlib.Path,
                        masks: Mapping | None = None) -> dict:
-  """Writes the compacted model of a checkpoint, for `actionjax.load` and `init_from`.
+  """Writes the model that `compacted` makes, for `actionjax.load` and `init_from`.
+
+  Args:
+    source, masks: see `compacted`.
+    target: directory of the model to write; must not exist.
+
+  Returns:
+    The description stored beside the weights.
+
+  Raises:
+    UserError: a target that is there already, or see `compacted`.
+  """
+  target = pathlib.Path(target)
+  if target.exists():
+    raise UserError(f"{target} exists already; give a new directory")
+  variables, description = compacted(source, masks)
+  checkpoint.save_model(target, variables, description)
+  return description
+
+
+def compacted(source: str | pathlib.Path, masks: Mapping | None = None) -> tuple[dict, dict]:
+  """The compacted model of a checkpoint.
 
   Args:
     source: a finished model (a workdir, one of its steps, a model directory), or a training's
       own checkpoint (`checkpoints/best`), of which the averaged parameters are taken where
       there are any.
-    target: directory of the model to write; must not exist.
     masks: of the pruning. By default those that the checkpoint holds; a finished model holds
       none, and there the filters that are exactly zero are the dead ones.
 
   Returns:
-    The description stored beside the weights: `model` is the smaller network's section, for
+    (variables, description). In the description, `model` is the smaller network's section, for
     trainings that go on from it; `compacted` counts the `filters` of the layers that pruning
     touched, those `kept`, and all `parameters`, now and `parameters_before`.
 
   Raises:
-    UserError: no checkpoint, a target that is there already, or see `compact`.
+    UserError: no checkpoint, or see `compact`.
   """
-  target = pathlib.Path(target)
-  if target.exists():
-    raise UserError(f"{target} exists already; give a new directory")
   variables, description, found = _read(pathlib.Path(source))
   if "model" not in description:
     raise UserError(f"{source} holds weights without a model; compact needs both")
@@ -182,8 +199,7 @@ def compact_checkpoint(source: str | pathlib.Path, target: str | pathlib.Path,
   config, variables = compact(description["model"], variables, masks)
   description |= {"model": config, "compacted": {
       "filters": filters, "kept": kept, "parameters_before": whole, "parameters": size(variables)}}
-  checkpoint.save_model(target, variables, description)
-  return description
+  return variables, description
 
 
 def _read(source: pathlib.Path) -> tuple[dict, dict, Mapping | None]:

@@ -17,7 +17,7 @@ def counts(validated: Validated) -> dict[str, dict[str, int]]:
   Subjects and cameras are left out where all clips have the same.
   """
   survey = validated.survey
-  names = survey.about.class_names
+  names = survey.facts.class_names
   labels = collections.Counter(clip.label for clip in survey.clips)
   found = {"class": {name: labels[number] for number, name in enumerate(names)}}
   for field in ("subject", "camera"):
@@ -55,10 +55,10 @@ def table(validated: Validated) -> str:
     lines.append(f"frames a clip: least {found.min()}, median {np.median(found):g}, "
                  f"mean {found.mean():.1f}, most {found.max()}")
   joints = sum(one.joints for one in told)
-  if survey.about.poses:
+  if survey.facts.poses:
     persons = collections.Counter(one.persons for one in told)
-    lines.append(f"skeletons: {' and '.join(survey.about.poses)} in the layout "
-                 f"{survey.about.layout}; persons a clip: "
+    lines.append(f"skeletons: {' and '.join(survey.facts.poses)} in the layout "
+                 f"{survey.facts.layout}; persons a clip: "
                  + ", ".join(f"{number} in {persons[number]}" for number in sorted(persons)))
     share = sum(one.missing for one in told) / max(joints, 1)
     lines.append(f"missing joints: {100 * share:.2f} % of {joints}")

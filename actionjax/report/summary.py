@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.linen import summary as flax_summary
 
-from actionjax.data.loading import pipeline
+from actionjax.data.loading.config import DataConfig, batch_spec
 
 
-def table(model: nn.Module, data: pipeline.DataConfig, *, depth: int = 2,
+def table(model: nn.Module, data: DataConfig, *, depth: int = 2,
           batch_size: int = 1) -> str:
   """A row a layer group: outputs, parameters, multiply-adds.
 
@@ -22,7 +22,8 @@ def table(model: nn.Module, data: pipeline.DataConfig, *, depth: int = 2,
     batch_size: of the shapes shown; FLOPs are divided by it.
   """
   batch = {key: jnp.zeros(spec.shape, spec.dtype)
-           for key, spec in pipeline.batch_spec(data, batch_size, test=True).items()}
+           for key, spec in batch_spec(data, batch_size, test=True).items()}
+  # Private, as Flax offers the rows as one text only; a test tells when it changes.
   rows = flax_summary._get_module_table(
       model, depth=depth, show_repeated=False, compute_flops=True, compute_vjp_flops=False)(
           {"params": jax.random.key(0), "dropout": jax.random.key(0)}, batch, train=False)
@@ -43,9 +44,9 @@ def table(model: nn.Module, data: pipeline.DataConfig, *, depth: int = 2,
   return "\n".join(text)
 
 
-def parameters(model: nn.Module, data: pipeline.DataConfig) -> int:
+def parameters(model: nn.Module, data: DataConfig) -> int:
   """Number of parameters, batch statistics not counted."""
-  batch = pipeline.batch_spec(data, 1, test=True)
+  batch = batch_spec(data, 1, test=True)
   keys = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
   variables = jax.eval_shape(lambda: model.init(
       keys, {k: jnp.zeros(s.shape, s.dtype) for k, s in batch.items()}, train=False))

@@ -1,14 +1,10 @@
 """The step that rebuilds a pruned model without its dead filters."""
 import dataclasses
-import shutil
-
-import jax
 
 from actionjax import console
 from actionjax.pruning import compact
 from actionjax.steps.context import Context
-from actionjax.training import checkpoint
-from actionjax.training.state import digest
+from actionjax.steps.outline import Earlier, Outline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +25,18 @@ def parse(config: Config, path: str) -> Config:
   return config
 
 
+def reads(config: Config) -> tuple[str, ...]:
+  """The earlier step that the config names; it may be a folder instead."""
+  del config
+  return ()
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks that there is a model; how much is left of it is seen later. Raises UserError."""
+  model = earlier.model(config.model_from, f"{path}.model_from")
+  return Outline(model=dataclasses.replace(model, variables=None))
+
+
 def run(config: Config, context: Context) -> dict:
   """Writes the smaller model, whose outputs are the pruned one's.
 
@@ -37,12 +45,8 @@ def run(config: Config, context: Context) -> dict:
     after.
   """
   source = context.model_of(config.model_from)
-  target = context.directory / "model"
-  if target.exists():  # of a run that was killed before the done-marker
-    shutil.rmtree(target)
-  found = compact.compact_checkpoint(source, target)["compacted"]
+  variables, description = compact.compacted(source)
+  found = description["compacted"]
   parameters = [found["parameters_before"], found["parameters"]]
   console.say(f"compacted from {parameters[0]} to {parameters[1]} parameters")
-  return {"model": str(target.relative_to(context.workdir)),
-          "params_digest": digest(jax.device_get(checkpoint.load_model(target)[0])),
-          "parameters": parameters}
+  return context.save_model(variables, description) | {"parameters": parameters}

@@ -3,8 +3,12 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import jax
+
 from actionjax.errors import UserError
 from actionjax.training import checkpoint
+from actionjax.training.inspection import NOTHING, Inspection
+from actionjax.training.state import digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Context:
     data_dir: of prepared datasets (None: the default).
     mesh: of devices.
     previous: artifacts of earlier steps by name, in order.
+    inspection: what trainings are watched with.
   """
   directory: pathlib.Path
   workdir: pathlib.Path
@@ -27,6 +32,7 @@ class Context:
   data_dir: str | None
   mesh: Any
   previous: dict[str, dict]
+  inspection: Inspection = NOTHING
 
   def model_of(self, step: str | None) -> pathlib.Path:
     """Folder of the model that an earlier step trained (None: the latest that trained one).
@@ -48,6 +54,21 @@ class Context:
                       f"that name; "
                       f"those that do: {', '.join(trained)}")
     return self.workdir / trained[name]
+
+  def save_model(self, variables, description: dict) -> dict:
+    """Ends the step with a model, in the folder `model`; one of an interrupted run is replaced.
+
+    Args:
+      variables: {"params", "batch_stats"}.
+      description: see `checkpoint`.
+
+    Returns:
+      The artifacts of such a step: `model` (folder, relative to the workdir) and `params_digest`.
+    """
+    directory = self.directory / "model"
+    checkpoint.save_model(directory, variables, description)
+    return {"model": str(directory.relative_to(self.workdir)),
+            "params_digest": digest(jax.device_get(variables))}
 
   def class_names(self) -> list[str]:
     """Class names that the latest model stores."""

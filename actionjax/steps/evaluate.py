@@ -6,15 +6,16 @@ from typing import Any
 
 import jax
 
-from actionjax import configuration, models
+from actionjax import configuration, distributed, models
 from actionjax.data import catalogue, own
 from actionjax.data.loading import pipeline
-from actionjax.data.loading.config import parse_data
+from actionjax.data.loading.config import DataConfig, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.evaluators import scores as files
 from actionjax.ops import corruption
 from actionjax.steps.context import Context
+from actionjax.steps.outline import METRICS, Earlier, Outline, trace
 from actionjax.training import checkpoint, sharding
 from actionjax.training.state import digest
 
@@ -25,7 +26,7 @@ class Config:
 
   Attributes:
     name: the key of the result in metrics.json.
-    part: of the protocol; "test" if not given.
+    split: of the protocol; "test" if not given.
     model_from: the training step whose model to score (None: the latest), or the path of a
       finished run, step or model directory.
     batch_size: clips a global batch.
@@ -38,7 +39,7 @@ class Config:
     drop_seed: of these draws, which depend on it and on the clip alone.
   """
   name: str = "test"
-  part: str = "test"
+  split: str = "test"
   model_from: str | None = None
   batch_size: int = 16
   views: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -55,8 +56,30 @@ def parse(config: Config, path: str) -> classification.ViewConfig:
   return configuration.build(classification.ViewConfig, config.views, f"{path}.views")
 
 
+def reads(config: Config) -> tuple[str, ...]:
+  """No earlier step that could not be a folder as well; see `Earlier.model`."""
+  del config
+  return ()
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks the model, and that it goes with the data that it is scored on. Raises UserError."""
+  views = parse(config, path)
+  earlier.check_batch_size(config.batch_size, f"{path}.batch_size")
+  model = earlier.model(config.model_from, f"{path}.model_from")
+  data = data_of(config, model.data, model.class_names, model.layout, model.module,
+                 earlier.data_dir, path)
+  corruption.check(config.drop_joints, f"{path}.drop_joints", model.module.inputs,
+                   motion=data.motion)
+  clips = earlier.count(data, config.split, path)
+  trace(model.module, data, path)
+  return Outline(metrics=METRICS, scores=model.streams, classes=len(model.class_names),
+                 section={"views": dataclasses.asdict(views)},
+                 facts={} if clips is None else {"clips": clips})
+
+
 def run(config: Config, context: Context) -> dict:
-  """Scores every clip of the part.
+  """Scores every clip of the split.
 
   Writes `scores.npz` (probabilities, labels, clip_ids, readable) and `confusion.npy`.
 
@@ -78,15 +101,17 @@ def run(config: Config, context: Context) -> dict:
                     "alone; a config that says which network they are evaluates them, such as "
                     "configs/posec3d_ntu60.py:test=DIR")
   model = models.from_description(description)
-  data = data_of(config, description, model, context)
-  clips = pipeline.open_part(data, context.data_dir, config.part)
+  data = data_of(config, parse_data(description["data"], "the checkpoint's data"),
+                 description["class_names"], description["layout"], model, context.data_dir,
+                 context.path)
+  clips = pipeline.open_split(data, context.data_dir, config.split)
   corrupt = dropper(model, data, config.drop_joints, config.drop_seed, context.path)
   view_step = classification.make_view_step(model, views, corrupt, data.mirror_classes)
   scores = classification.evaluate(view_step, variables, clips, data, views,
                                    batch_size=config.batch_size, mesh=context.mesh)
   result = scores.metrics() | {
       "skipped_at_preparation": len(clips.dataset.info.get("skipped", ())),
-      "split": f"{data.protocol}/{config.part}",
+      "split": f"{data.protocol}/{config.split}",
       "views": dataclasses.asdict(views),
       "params_digest": digest(jax.device_get(variables))}
   if "cut" in clips.dataset.info:
@@ -95,46 +120,50 @@ def run(config: Config, context: Context) -> dict:
     result["dataset"] = "/".join(filter(None, (data.dataset, data.variant)))
   if config.drop_joints:
     result["drop_joints"] = config.drop_joints
-  if jax.process_index() == 0:
+  if distributed.is_first():
     scores.save(context.directory, clips.dataset.index.clip_id[clips.rows])
   return {"metrics": result,
           "scores": str((context.directory / files.FILE).relative_to(context.workdir))}
 
 
-def data_of(config: Config, description: dict, model, context: Context) -> pipeline.DataConfig:
+def data_of(config: Config, data: DataConfig, class_names, layout: str, model,
+            data_dir: str | None, path: str) -> DataConfig:
   """The data that a model was trained on, or what the evaluation puts in its place.
+
+  Args:
+    data, class_names, layout: of its training.
+    path: of the step in the config, for messages.
 
   Raises:
     UserError: another dataset with other classes, joints or kind of frames.
   """
-  data = parse_data(description["data"], "the checkpoint's data")
   if config.protocol is not None:
     data = dataclasses.replace(data, protocol=config.protocol)
   if config.dataset is None and config.variant is None:
     return data
-  trained, name = data.builder, config.dataset or data.dataset
-  about = catalogue.about(name, context.data_dir) if own.is_own(name) else None
+  trained, name = data.source, config.dataset or data.dataset
+  about = catalogue.facts(name, data_dir) if own.is_own(name) else None
   data = dataclasses.replace(data, dataset=name, variant=config.variant, about=about)
   same = [(f"class {label}", *names) for label, names in enumerate(itertools.zip_longest(
-      description["class_names"], data.builder.CLASS_NAMES))]
+      class_names, data.source.class_names))]
   if "pose_score" in model.inputs:
-    same.append(("joint layout", description["layout"], data.builder.LAYOUT))
+    same.append(("joint layout", layout, data.source.layout))
   if "video" in model.inputs:
-    same.append(("frames", trained.MODALITY, data.builder.MODALITY))
+    same.append(("frames", trained.modality, data.source.modality))
   for what, here, there in same:
     if here != there:
-      raise UserError(f"{context.path}.dataset={name} does not go with the model: {what} is "
+      raise UserError(f"{path}.dataset={name} does not go with the model: {what} is "
                       f"{there or 'missing'} there, and {here or 'missing'} where it was trained")
   return data
 
 
-def dropper(model, data: pipeline.DataConfig, probability: float, seed: int, path: str):
+def dropper(model, data: DataConfig, probability: float, seed: int, path: str):
   """`corrupt(batch) -> batch` that drops joints of every clip by its number in the part.
 
   None where nothing is dropped. Raises UserError for a model without skeletons, or of motion.
   """
   corruption.check(probability, f"{path}.drop_joints", model.inputs,
-                   motion=bool(data.graph and data.graph.motion))
+                   motion=data.motion)
   if not probability:
     return None
   layout = data.layout

@@ -5,14 +5,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from actionjax import configuration, console
+from actionjax import configuration, console, distributed
 from actionjax.errors import UserError
 from actionjax.evaluators import scores as files
 from actionjax.evaluators.scores import Scores
 from actionjax.steps.context import Context
+from actionjax.steps.outline import METRICS, Earlier, Outline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +63,28 @@ def parse(config: Config, path: str) -> tuple[Source, ...]:
   return sources
 
 
-def needs(config: Config) -> list[str]:
+def reads(config: Config) -> tuple[str, ...]:
   """The earlier steps that the config names."""
-  return [source.scores for source in parse(config, "fuse") if not source.elsewhere]
+  return tuple(source.scores for source in parse(config, "fuse") if not source.elsewhere)
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks that all sources have scores, of the same classes and streams. Raises UserError."""
+  sources, classes = parse(config, path), {}
+  for number, source in enumerate(sources):
+    if source.elsewhere:  # looked at when all are there
+      continue
+    place = f"{path}.sources[{number}]"
+    found = earlier.having("scores", source.scores, f"{place}.scores", "evaluation")
+    if source.stream is not None and source.stream not in found.scores:
+      raise UserError(f"{place}.stream: {source.scores!r} has no stream {source.stream!r}; it has "
+                      f"{', '.join(found.scores) or 'none'}")
+    classes[found.classes] = source.scores
+  if len(classes) > 1:
+    raise UserError(f"{path}.sources tell apart " + " and ".join(
+        f"{count} classes ({name})" for count, name in classes.items()))
+  return Outline(metrics=METRICS, scores=(), classes=next(iter(classes), 0),
+                 section={"sources": tuple(dataclasses.asdict(source) for source in sources)})
 
 
 def run(config: Config, context: Context) -> dict:
@@ -96,7 +115,7 @@ def run(config: Config, context: Context) -> dict:
        "top1": scores.metrics()["top1"]} for source, scores in zip(sources, chosen)]}
   console.say(f"{config.name}: top-1 {metrics['top1']:.4f} from " + ", ".join(
       f"{source['scores']} {source['top1']:.4f}" for source in metrics["sources"]))
-  if jax.process_index() == 0:
+  if distributed.is_first():
     fused.save(context.directory, ids)
   return {"metrics": metrics,
           "scores": str((context.directory / files.FILE).relative_to(context.workdir))}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from actionjax import console, models
+from actionjax import console, distributed, models
 from actionjax.data.loading import pipeline
 from actionjax.data.loading.config import parse_data
 from actionjax.errors import UserError
@@ -16,6 +16,7 @@ from actionjax.ops import compilation
 from actionjax.report import figures
 from actionjax.steps import group
 from actionjax.steps.context import Context
+from actionjax.steps.outline import Earlier, Outline
 from actionjax.training import checkpoint, losses, sharding
 from actionjax.training.state import path_names
 
@@ -31,7 +32,7 @@ class Config:
     model_from: the earlier training (None: the latest).
     layer: regular expression of one kernel's path. Of several that match the last one in the
       order of the blocks counts: by default the last convolution of the first stage.
-    part: of the protocol.
+    split: of the protocol.
     batches, batch_size: how many clips are looked at.
   """
   weights: tuple[float | None, ...]
@@ -39,19 +40,52 @@ class Config:
   name: str = "gradients"
   model_from: str | None = None
   layer: str = r"backbone/stage1/block\d+/conv\d+/conv/kernel"
-  part: str = "fit"
+  split: str = "fit"
   batches: int = 8
   batch_size: int = 8
 
 
 def parse(config: Config, path: str) -> re.Pattern:
   """The compiled pattern. Raises UserError."""
-  if config.batches < 1:
-    raise UserError(f"{path}.batches must be at least 1")
+  if min(config.batches, config.batch_size) < 1:
+    raise UserError(f"{path}: batches and batch_size must be at least 1, got {config.batches} and "
+                    f"{config.batch_size}")
   try:
     return re.compile(config.layer)
   except re.error as error:
     raise UserError(f"{path}.layer {config.layer!r} is no regular expression: {error}") from None
+
+
+def reads(config: Config) -> tuple[str, ...]:
+  """The earlier steps that the config names; a model may lie in a folder instead."""
+  return (config.superclasses,) if config.superclasses else ()
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks the model's layer, levels and clips. Raises UserError."""
+  pattern = parse(config, path)
+  model = earlier.model(config.model_from, f"{path}.model_from")
+  earlier.count(model.data, config.split, path)
+  if config.superclasses is not None:
+    earlier.having("superclasses", config.superclasses, f"{path}.superclasses",
+                   "step that groups classes")
+  if model.variables is not None:
+    _layer(model.variables["params"], pattern, path)
+  levels = sum(size is not None for size in getattr(model.module, "levels", ())) + 1
+  weights = sum(weight is not None for weight in config.weights)
+  if weights < levels:
+    raise UserError(f"{path}.weights must give one for each of the model's {levels} levels, got "
+                    f"{config.weights}")
+  return Outline()
+
+
+def _layer(params, pattern: re.Pattern, path: str) -> str:
+  """Path of the last kernel, in the order of the blocks, that a pattern matches."""
+  names = sorted((name for name in path_names(params) if pattern.fullmatch(name)),
+                 key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+  if not names:
+    raise UserError(f"{path}.layer {pattern.pattern!r} matches no parameter")
+  return names[-1]
 
 
 def run(config: Config, context: Context) -> dict:
@@ -67,13 +101,10 @@ def run(config: Config, context: Context) -> dict:
   data = parse_data(description["data"], "the checkpoint's data")
   model = models.from_description(description)
   superclasses = group.load(context, config.superclasses) if config.superclasses else ()
-  names = sorted((name for name in path_names(variables["params"]) if pattern.fullmatch(name)),
-                 key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
-  if not names:
-    raise UserError(f"{context.path}.layer {config.layer!r} matches no parameter")
-  clips = pipeline.open_part(data, context.data_dir, config.part)
+  layer = _layer(variables["params"], pattern, context.path)
+  clips = pipeline.open_split(data, context.data_dir, config.split)
   measure = jax.jit(
-      functools.partial(level_gradients, model, layer=names[-1], weights=config.weights,
+      functools.partial(level_gradients, model, layer=layer, weights=config.weights,
                         superclasses=superclasses),
       compiler_options=compilation.compiler_options())
   feed = pipeline.train_batches(clips, data, batch_size=config.batch_size, seed=context.seed)
@@ -81,15 +112,15 @@ def run(config: Config, context: Context) -> dict:
       key: value for key, value in next(feed).items()
       if key in (*model.inputs, "label", "valid")})) for _ in range(config.batches)]
   mean = {level: float(np.mean([one[level] for one in found])) for level in found[0]}
-  console.say(f"mean absolute gradient at {names[-1]}: "
+  console.say(f"mean absolute gradient at {layer}: "
               + ", ".join(f"{level} {value:.3g}" for level, value in mean.items()))
-  if jax.process_index() == 0:
+  if distributed.is_first():
     context.directory.mkdir(parents=True, exist_ok=True)
     (context.directory / "gradients.json").write_text(
-        json.dumps({"layer": names[-1], "gradients": mean}, indent=2) + "\n")
-    figures.bars(mean, ylabel="mean absolute gradient", title=names[-1]).savefig(
+        json.dumps({"layer": layer, "gradients": mean}, indent=2) + "\n")
+    figures.bars(mean, ylabel="mean absolute gradient", title=layer).savefig(
         context.directory / "gradients.png", dpi=120)
-  return {"layer": names[-1], "gradients": mean}
+  return {"layer": layer, "gradients": mean}
 
 
 def level_gradients(model, variables, batch, *, layer: str, weights, superclasses) -> dict:

@@ -2,18 +2,17 @@
 import dataclasses
 import json
 import pathlib
+from typing import Literal
 
-import jax
 import numpy as np
 
-from actionjax import console
+from actionjax import console, distributed
 from actionjax.errors import UserError
 from actionjax.evaluators import metrics
 from actionjax.hierarchy import search
 from actionjax.report import groups as pictures
 from actionjax.steps.context import Context
-
-COUNTS = ("hard", "soft")
+from actionjax.steps.outline import Earlier, Outline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,21 +34,34 @@ class Config:
   levels: tuple[int | None, ...]
   evaluation: str
   name: str = "group"
-  counts: str = "hard"
+  counts: Literal["hard", "soft"] = "hard"
   restarts: int = 1000
-  absent: str = "error"
+  absent: Literal["error", "zero"] = "error"
   seed: int = 0
 
 
 def parse(config: Config, path: str) -> Config:
   """Checks the values. Raises UserError."""
-  if config.counts not in COUNTS:
-    raise UserError(f"{path}.counts {config.counts!r} is none of {', '.join(COUNTS)}")
   if config.restarts < 1:
-    raise UserError(f"{path}.restarts must be at least 1, not {config.restarts}")
+    raise UserError(f"{path}.restarts must be at least 1, got {config.restarts}")
   if not any(level is not None for level in config.levels):
-    raise UserError(f"{path}.levels names no level")
+    raise UserError(f"{path}.levels must name one level at least")
   return config
+
+
+def reads(config: Config) -> tuple[str, ...]:
+  """The earlier step that the config names."""
+  return (config.evaluation,)
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks the evaluation that is named, and the levels against its classes. Raises UserError."""
+  parse(config, path)
+  classes = earlier.having("scores", config.evaluation, f"{path}.evaluation", "evaluation").classes
+  for level in config.levels:
+    if level is not None and not 1 <= level <= classes:
+      raise UserError(f"{path}.levels must lie between 1 and the {classes} classes, got {level}")
+  return Outline(superclasses=tuple(config.levels))
 
 
 def run(config: Config, context: Context) -> dict:
@@ -86,7 +98,7 @@ def run(config: Config, context: Context) -> dict:
     console.say(f"stage {stage}: {size} superclasses, cost {grouping.cost:.4f}, lower bound "
                 f"{grouping.lower_bound:.4f}")
   path = context.directory / "superclasses.json"
-  if jax.process_index() == 0:
+  if distributed.is_first():
     context.directory.mkdir(parents=True, exist_ok=True)
     names = context.class_names()
     path.write_text(json.dumps({"class_names": names, "split": split, "levels": levels,
@@ -123,11 +135,22 @@ def load(context: Context, source: str) -> tuple[tuple[int, ...] | None, ...]:
     raise UserError(f"{context.path}.superclasses: step {source!r} groups no classes")
   path = context.workdir / found["superclasses"] if found is not None else pathlib.Path(source)
   try:
-    levels = json.loads(path.read_text())["levels"]
-    return tuple(None if level is None else tuple(int(c) for c in level) for level in levels)
+    return read(path)
   except OSError:
     raise UserError(f"{context.path}.superclasses: {source!r} is neither an earlier step nor a "
                     "file") from None
+
+
+def read(path: str | pathlib.Path) -> tuple[tuple[int, ...] | None, ...]:
+  """The levels that a superclasses.json holds: class -> superclass.
+
+  Raises:
+    OSError: there is no such file. UserError: it is of another kind.
+  """
+  text = pathlib.Path(path).read_text()
+  try:
+    levels = json.loads(text)["levels"]
+    return tuple(None if level is None else tuple(int(c) for c in level) for level in levels)
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(f"{path} holds no superclasses: {error}") from None
 

@@ -3,12 +3,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
-from actionjax.data import catalogue
+from actionjax import distributed
 from actionjax.data.loading.config import parse_data
 from actionjax.data.preparing import preparation
 from actionjax.steps.context import Context
+from actionjax.steps.outline import Earlier, Outline, placed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +27,28 @@ class Config:
 
 
 def parse(config: Config, path: str):
-  """The data section's dataset; raises UserError where there is no such one."""
+  """The data section; raises UserError where there is no such dataset or variant."""
   data = parse_data(config.data, f"{path}.data")
-  catalogue.load(data.dataset)
+  data.source.variant(data.variant)
   return data
+
+
+def reads(config: Config) -> tuple[str, ...]:
+  """No earlier step."""
+  del config
+  return ()
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks the variant. Raises UserError."""
+  del earlier
+  data = parse(config, path)
+  with placed(path):
+    variant = data.source.variant(data.variant)
+  # Without raw files only a generated dataset can be made; another one may be there already.
+  can = config.raw_dir is not None or not data.source.needs_raw
+  return Outline(prepares=(data.dataset, variant) if can else None,
+                 section={"data": data.section()}, facts={"dataset": f"{data.dataset}/{variant}"})
 
 
 def run(config: Config, context: Context) -> dict:
@@ -41,10 +58,8 @@ def run(config: Config, context: Context) -> dict:
     Artifacts: `clips`.
   """
   data = parse(config, context.path)
-  if jax.process_index() == 0:
+  if distributed.is_first():
     preparation.prepare(data.dataset, raw_dir=config.raw_dir, data_dir=context.data_dir,
                         variant=data.variant, workers=config.workers)
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-    multihost_utils.sync_global_devices(f"prepared {data.dataset}")
+  distributed.wait_for_all(f"prepared {data.dataset}")
   return {}

@@ -1,15 +1,14 @@
 """The step that sets the weakest filters of a trained model to zero."""
 import dataclasses
+from typing import Literal
 
-import jax
-
-from actionjax import console
+from actionjax import console, distributed
 from actionjax.errors import UserError
 from actionjax.pruning import masks as pruning_masks
 from actionjax.pruning import scores
 from actionjax.steps.context import Context
+from actionjax.steps.outline import Earlier, Outline, placed
 from actionjax.training import checkpoint, sharding
-from actionjax.training.state import digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +26,8 @@ class Config:
   name: str = "prune"
   model_from: str | None = None
   fraction: float = 0.1
-  scope: str = "by_layers"
-  norm: str = "l2"
+  scope: Literal["by_layers", "altogether"] = "by_layers"
+  norm: Literal["l2", "rms"] = "l2"
   include: tuple[str, ...] = ()
   exclude: tuple[str, ...] = ()
   shortcuts: bool = True
@@ -37,13 +36,24 @@ class Config:
 def parse(config: Config, path: str) -> scores.FilterRule:
   """The rule that picks the filters; raises UserError for values that nothing takes."""
   if not 0 < config.fraction < 1:
-    raise UserError(f"{path}.fraction must lie in (0, 1), not {config.fraction}")
-  if config.scope not in pruning_masks.SCOPES:
-    raise UserError(f"{path}.scope {config.scope!r} is none of {', '.join(pruning_masks.SCOPES)}")
-  if config.norm not in scores.NORMS:
-    raise UserError(f"{path}.norm {config.norm!r} is none of {', '.join(scores.NORMS)}")
+    raise UserError(f"{path}.fraction must lie in (0, 1), got {config.fraction}")
   include = {"include": config.include} if config.include else {}
   return scores.FilterRule(**include, exclude=config.exclude, shortcuts=config.shortcuts)
+
+
+def reads(config: Config) -> tuple[str, ...]:
+  """The earlier step that the config names; it may be a folder instead."""
+  return ()
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks that there is a model, and that the rule finds filters in it. Raises UserError."""
+  rule = parse(config, path)
+  model = earlier.model(config.model_from, f"{path}.model_from")
+  if model.variables is not None:
+    with placed(path):
+      rule.kernels(model.variables["params"])
+  return Outline(model=model, prunes=True, section=dataclasses.asdict(rule))
 
 
 def run(config: Config, context: Context) -> dict:
@@ -66,13 +76,10 @@ def run(config: Config, context: Context) -> dict:
                         pruning_masks.surviving(masks).values())
   console.say(f"{config.scope}: {alive} of {filters} filters are left")
   variables = {**variables, "params": pruning_masks.apply_masks(params, masks)}
-  directory = context.directory / "model"
-  checkpoint.save_model(directory, variables, description)
-  if jax.process_index() == 0:
+  artifacts = context.save_model(variables, description)
+  if distributed.is_first():
     (context.directory / "filters.txt").write_text(pruning_masks.report(masks) + "\n")
-  return {"model": str(directory.relative_to(context.workdir)),
-          "params_digest": digest(jax.device_get(variables)),
-          "rule": dataclasses.asdict(rule), "alive": alive, "filters": filters}
+  return artifacts | {"rule": dataclasses.asdict(rule), "alive": alive, "filters": filters}
 
 
 def rule_of(context: Context, step: str) -> scores.FilterRule:

@@ -1,13 +1,12 @@
 """The step that lays a run's results out as a paper's table, its figures beside ours."""
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-import jax
-
-from actionjax import configuration, console
+from actionjax import configuration, console, distributed
 from actionjax.errors import UserError
 from actionjax.steps.context import Context
+from actionjax.steps.outline import Earlier, Outline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,13 +18,11 @@ class Row:
     evaluation: the step whose metric is shown; within `repeat`, that of every pass.
     repeat: name of a repeated group.
     paper: the paper's figure in per cent (None: it gives none); for a group, one for each pass.
-    note: a remark behind it.
   """
   label: str
   evaluation: str
   repeat: str | None = None
   paper: Any = None
-  note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +38,32 @@ class Config:
   rows: tuple[Mapping[str, Any], ...]
   name: str = "table"
   title: str = ""
-  metric: str = "top1"
+  metric: Literal["top1", "top5", "mean_class_accuracy"] = "top1"
 
 
 def parse(config: Config, path: str) -> tuple[Row, ...]:
   """The rows. Raises UserError for keys that nothing takes."""
   return tuple(configuration.build(Row, row, f"{path}.rows[{i}]")
                for i, row in enumerate(config.rows))
+
+
+def reads(config: Config) -> tuple[str, ...]:
+  """The earlier steps that the rows name."""
+  return tuple(row.repeat or row.evaluation for row in parse(config, "table"))
+
+
+def outline(config: Config, path: str, earlier: Earlier) -> Outline:
+  """Checks that every row's step measures what the table shows. Raises UserError."""
+  rows = parse(config, path)
+  for number, row in enumerate(rows):
+    place = f"{path}.rows[{number}]"
+    if row.repeat is None:
+      earlier.check_metric(row.evaluation, config.metric, f"{place}.evaluation")
+    else:
+      passes = earlier.having("passes", row.repeat, f"{place}.repeat", "repeated group").passes
+      dataclasses.replace(earlier, outlines=passes).check_metric(
+          row.evaluation, config.metric, f"{place}.evaluation")
+  return Outline(section={"rows": tuple(dataclasses.asdict(row) for row in rows)})
 
 
 def run(config: Config, context: Context) -> dict:
@@ -65,7 +81,7 @@ def run(config: Config, context: Context) -> dict:
     lines += _lines(row, config, context)
   text = "\n".join(lines)
   path = context.workdir / f"{config.name}.md"
-  if jax.process_index() == 0:
+  if distributed.is_first():
     path.write_text(text + "\n")
   console.say(text)
   return {"table": path.name}
@@ -73,7 +89,7 @@ def run(config: Config, context: Context) -> dict:
 
 def _lines(row: Row, config: Config, context: Context) -> list[str]:
   if row.repeat is None:
-    return [_line(row.label, row.evaluation, row.paper, row.note, config, context)]
+    return [_line(row.label, row.evaluation, row.paper, "", config, context)]
   group = context.previous.get(row.repeat, {})
   if "history" not in group:
     raise UserError(f"{context.path}: there is no repeated group {row.repeat!r} before it")
@@ -81,10 +97,10 @@ def _lines(row: Row, config: Config, context: Context) -> list[str]:
   passes = len(group["history"]) - 1 + group["first_pass"]
   lines = []
   for number in range(1, passes + 1):
-    best = ", best by validation" if number == group["best_pass"] else ""
+    best = "best by validation" if number == group["best_pass"] else ""
     lines.append(_line(f"{row.label} {number}", f"{row.repeat}/pass{number}/{row.evaluation}",
                        papers[number - 1] if number <= len(papers) else None,
-                       row.note + best, config, context))
+                       best, config, context))
   return lines
 
 
@@ -96,4 +112,4 @@ def _line(label, step, paper, note, config, context) -> str:
     raise UserError(f"{context.path}: step {step!r} measured no {config.metric}") from None
   unread = f" ({found['unreadable']} unreadable)" if found.get("unreadable") else ""
   return (f"| {label} | {value:.2f} | {'–' if paper is None else f'{paper:.2f}'} | "
-          f"{found['clips']}{unread} | {found['split']} | {note.removeprefix(', ')} |")
+          f"{found['clips']}{unread} | {found['split']} | {note} |")

@@ -35,6 +35,15 @@ class InitFrom:
   pad: tuple[str, ...] = ()
   strict: bool = False
 
+  def __post_init__(self):
+    patterns = [(field, pattern) for field in ("include", "exclude", "pad")
+                for pattern in getattr(self, field)]
+    for field, pattern in patterns + [("rename", pair[0]) for pair in self.rename]:
+      try:
+        re.compile(pattern)
+      except re.error as error:
+        raise ValueError(f"{field} {pattern!r} must be a regular expression: {error}") from None
+
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
@@ -68,6 +77,58 @@ class LoadReport:
     return "; ".join(lines)
 
 
+def match(variables: Mapping, source: Mapping,
+          config: InitFrom) -> tuple[dict[str, str], LoadReport]:
+  """Which of a source's arrays go where: shapes alone are looked at.
+
+  Args:
+    variables: {"params", "batch_stats"} of arrays or ShapeDtypeStructs.
+    source: the same, of another model.
+
+  Returns:
+    Path of each array that is loaded -> its path in the source, and the report.
+
+  Raises:
+    UserError: nothing fits; or `strict` and something that was asked for is missing; or a
+      pattern of `pad` that matches no path.
+  """
+  offered, shapes = {}, {}
+  for original, leaf in zip(path_names(source), jax.tree.leaves(source)):
+    collection, _, path = original.partition("/")
+    for pattern, replacement in config.rename:
+      path = re.sub(pattern, replacement, path)
+    offered[f"{collection}/{path}"], shapes[original] = original, leaf.shape
+  wanted = lambda name: ((not config.include or _matches(config.include, name))
+                         and not _matches(config.exclude, name))
+  names = path_names(variables)
+  for pattern in config.pad:
+    if not any(_matches((pattern,), name) for name in names):
+      raise UserError(f"{config.source}: no parameter of this model matches pad {pattern!r}")
+  taken, loaded, missing, mismatched, padded = {}, [], [], [], []
+  for name, leaf in zip(names, jax.tree.leaves(variables)):
+    if not wanted(name):
+      continue
+    if name not in offered:
+      missing.append(name)
+      continue
+    shape = shapes[offered[name]]
+    both = f"{name} {shape} for {leaf.shape}"
+    if shape == leaf.shape:
+      loaded.append(name)
+    elif _matches(config.pad, name) and _grows(shape, leaf.shape):
+      padded.append(both)
+    else:
+      mismatched.append(both)
+      continue
+    taken[name] = offered[name]
+  report = LoadReport(tuple(loaded), tuple(missing),
+                      tuple(name for name in offered if name not in taken), tuple(mismatched),
+                      tuple(padded))
+  if not taken or (config.strict and (missing or mismatched)):
+    raise UserError(f"{config.source} does not fit this model: {report.summary()}")
+  return taken, report
+
+
 def load_into(variables: Mapping, source: Mapping, config: InitFrom) -> tuple[dict, LoadReport]:
   """`variables` with the source's values where paths and shapes agree.
 
@@ -76,47 +137,19 @@ def load_into(variables: Mapping, source: Mapping, config: InitFrom) -> tuple[di
     source: the same, of another model.
 
   Raises:
-    UserError: nothing fits; or `strict` and something that was asked for is missing; or a
-      pattern of `pad` that matches no path.
+    UserError: as `match`.
   """
-  offered = {}
-  for name, leaf in zip(path_names(source), jax.tree.leaves(source)):
-    collection, _, path = name.partition("/")
-    for pattern, replacement in config.rename:
-      path = re.sub(pattern, replacement, path)
-    offered[f"{collection}/{path}"] = leaf
-  wanted = lambda name: ((not config.include or _matches(config.include, name))
-                         and not _matches(config.exclude, name))
-  names = path_names(variables)
-  for pattern in config.pad:
-    if not any(_matches((pattern,), name) for name in names):
-      raise UserError(f"{config.source}: no parameter of this model matches pad {pattern!r}")
-  leaves, loaded, missing, mismatched, padded, taken = [], [], [], [], [], set()
-  for name, leaf in zip(names, jax.tree.leaves(variables)):
-    value = None
-    if wanted(name) and name not in offered:
-      missing.append(name)
-    elif wanted(name):
-      value = offered[name].astype(leaf.dtype)
-      shapes = f"{name} {value.shape} for {leaf.shape}"
-      if value.shape == leaf.shape:
-        loaded.append(name)
-      elif _matches(config.pad, name) and _grows(value.shape, leaf.shape):
-        padded.append(shapes)
-        value = jnp.pad(value, [(0, new - old) for old, new in zip(value.shape, leaf.shape)])
-      else:
-        mismatched.append(shapes)
-        value = None
-    if value is not None:
-      leaf = jax.device_put(value, leaf.sharding)
-      taken.add(name)
-    leaves.append(leaf)
-  report = LoadReport(tuple(loaded), tuple(missing),
-                      tuple(name for name in offered if name not in taken), tuple(mismatched),
-                      tuple(padded))
+  taken, report = match(variables, source, config)
   console.say(f"initialised from {config.source}: {report.summary()}")
-  if not taken or (config.strict and (missing or mismatched)):
-    raise UserError(f"{config.source} does not fit this model: {report.summary()}")
+  values = dict(zip(path_names(source), jax.tree.leaves(source)))
+  leaves = []
+  for name, leaf in zip(path_names(variables), jax.tree.leaves(variables)):
+    if name in taken:
+      value = values[taken[name]].astype(leaf.dtype)
+      if value.shape != leaf.shape:
+        value = jnp.pad(value, [(0, new - old) for old, new in zip(value.shape, leaf.shape)])
+      leaf = jax.device_put(value, leaf.sharding)
+    leaves.append(leaf)
   return jax.tree.unflatten(jax.tree.structure(variables), leaves), report
 
 

@@ -5,17 +5,15 @@ import math
 import os
 import pathlib
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
-from actionjax import console
+from actionjax import console, distributed
 from actionjax.errors import UserError
-from actionjax.training import checkpoint, sharding
+from actionjax.training import checkpoint, inspection, sharding
+from actionjax.training.meter import Meter
 from actionjax.training.metric_writer import MetricWriter
 from actionjax.training.optim import OptimConfig
 from actionjax.training.state import TrainState
@@ -51,8 +49,13 @@ class LoopConfig:
 def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterator[dict]],
         config: LoopConfig, optim: OptimConfig, checkpoints: checkpoint.TrainingCheckpoints, *,
         mesh, abstract: TrainState, directory: pathlib.Path, batch_size: int,
-        validate: Callable[[dict], dict] | None = None) -> tuple[TrainState, checkpoint.Progress]:
+        validate: Callable[[dict], dict] | None = None,
+        profile: tuple[int, int] | None = None) -> tuple[TrainState, checkpoint.Progress]:
   """Trains from the state, or from where an earlier, ended run of this directory was.
+
+  Nothing goes between host and devices unasked: within the loop JAX refuses what is neither
+  `sharding.to_devices` nor `jax.device_get` (on CPUs the way to the devices only, which JAX checks
+  there).
 
   Args:
     state: the start; given up to the step (its buffers are reused).
@@ -60,9 +63,10 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
     batches: `batches(step)` iterates this process' rows from that step on.
     checkpoints: where to save and resume.
     abstract: shapes and shardings of the state.
-    directory: for metrics.
+    directory: for metrics, and `profile` for the trace.
     batch_size: of the global batch, for the speed.
     validate: `validate(variables) -> metrics`, called every `validate_every` steps.
+    profile: see `inspection.Inspection`.
 
   Returns:
     The state after `total_steps`, and the loop's progress.
@@ -79,33 +83,47 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
   start = step = int(state.step)
   checkpoints.forget_best_after(start)
 
-  writer = MetricWriter(directory, step=start) if jax.process_index() == 0 else None
-  meter = _Meter(start, config.total_steps, batch_size)
+  writer = MetricWriter(directory, step=start) if distributed.is_first() else None
+  meter = Meter(start, config.total_steps, batch_size)
+  profiler = inspection.Profiler(profile, directory / "profile")
+  scale = sharding.to_every_device(np.float32(progress.scale), mesh)
   pending: list[tuple[int, dict]] = []
   asked = False
   feed = _prefetch(batches(step), mesh) if step < config.total_steps else None
-  with _StopRequest() as stop:
+
+  def save(kind):
+    with _aside(meter):
+      checkpoints.save(kind, state, progress)
+
+  with _StopRequest() as stop, jax.transfer_guard("disallow"):
     try:
       while True:
         if _validation_due(step, config, progress, validate):
-          with stop.raising(step):
+          with _aside(meter), stop.raising(step):
             result = validate(state.variables())
           _judge(progress, result, config, optim, step)
+          scale = sharding.to_every_device(np.float32(progress.scale), mesh)
           if writer:
             writer.write(step, {f"validation_{k}": v for k, v in result.items()})
             console.say(f"step {step}: validation " + ", ".join(
                 f"{k} {v:.4f}" for k, v in result.items()))
           if progress.best_step == step:
-            checkpoints.save("best", state, progress)
-          checkpoints.save("last", state, progress)
+            save("best")
+          save("last")
         if step == config.total_steps:
           if asked or stop.asked:
             raise _stopped(step)
           break
 
-        batch = meter.time_waiting(feed)
-        state, metrics = train_step(state, batch, np.float32(progress.scale))
+        profiler.before(step + 1)
+        with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+          batch = meter.time_waiting(feed)
+          # The first call compiles, which may read constants back from an accelerator.
+          with (jax.transfer_guard_device_to_host("allow") if step == start
+                else contextlib.nullcontext()):
+            state, metrics = train_step(state, batch, scale)
         step += 1
+        profiler.after(step, metrics)
         pending.append((step, metrics))
         logs = step % config.log_every == 0 or step == config.total_steps
         asked = stop.requested(step)
@@ -121,17 +139,25 @@ def fit(state: TrainState, train_step: Callable, batches: Callable[[int], Iterat
         if stops:
           raise _stopped(step)
         if saves and not _validation_due(step, config, progress, validate):
-          checkpoints.save("last", state, progress)
+          save("last")
     except Stopped:
       # A stop during validation lands here too: the resumed run validates this step first.
-      checkpoints.save("last", state, progress)
+      save("last")
       raise
     finally:
+      profiler.close(step)
       checkpoints.wait()
       meter.close()
       if writer:
         writer.close()
   return state, progress
+
+
+@contextlib.contextmanager
+def _aside(meter: Meter):
+  """For what is not training: the clock stands, and arrays may go where they have to."""
+  with meter.paused(), jax.transfer_guard("allow"):
+    yield
 
 
 def _validation_due(step: int, config: LoopConfig, progress: checkpoint.Progress,
@@ -253,46 +279,3 @@ class _StopRequest:
       return self._asked
     from jax.experimental import multihost_utils
     return multihost_utils.reached_preemption_sync_point(step)
-
-
-class _Meter:
-  """Speed, waiting time and a progress bar (a terminal) or quiet lines (anything else)."""
-
-  def __init__(self, start: int, total: int, batch_size: int):
-    self._batch = batch_size
-    self._last = (start, time.perf_counter())
-    self._waited = 0.0
-    self._total = total
-    shown = jax.process_index() == 0 and sys.stderr.isatty()
-    self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True) if shown else None
-
-  def time_waiting(self, feed):
-    before = time.perf_counter()
-    batch = next(feed)
-    self._waited += time.perf_counter() - before
-    if self._bar is not None:
-      self._bar.update()
-    return batch
-
-  def row(self, step: int) -> dict:
-    """Clips a second and the share of time that the loop waited for data, since the last."""
-    last, when = self._last
-    now = time.perf_counter()
-    elapsed = max(now - when, 1e-9)
-    row = {"clips_per_second": (step - last) * self._batch / elapsed,
-           "data_wait_share": min(1.0, self._waited / elapsed)}
-    self._last, self._waited, self._row = (step, now), 0.0, row
-    return row
-
-  def show(self, step: int, row: dict) -> None:
-    speed = self._row["clips_per_second"]
-    left = (self._total - step) * self._batch / max(speed, 1e-9)
-    if self._bar is not None:
-      self._bar.set_postfix(loss=f"{row['loss']:.4f}", clips_per_s=f"{speed:.1f}")
-    else:
-      console.say(f"step {step}/{self._total} loss {row['loss']:.4f} top1 {row['top1']:.3f} "
-               f"{speed:.1f} clips/s, {left:.0f} s left")
-
-  def close(self) -> None:
-    if self._bar is not None:
-      self._bar.close()

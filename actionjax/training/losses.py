@@ -6,6 +6,7 @@ A config names one by its function name; its remaining keys are keyword argument
 import functools
 import inspect
 from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +15,39 @@ import optax
 from actionjax import configuration
 from actionjax.errors import UserError
 
+EmbeddingLoss = Literal["l2", "manhattan", "kl_visual_pose", "kl_pose_visual", "kl_both"]
+
 
 def parse(section: Mapping, path: str):
-  """The loss function of a section, its keyword arguments bound."""
+  """The loss function of a section, its keyword arguments bound.
+
+  Raises:
+    UserError: there is no such loss, or an unknown key or value.
+  """
   fields = dict(section)
   name = fields.pop("name", "cross_entropy")
   function = globals().get(name)
   if not callable(function) or "logits" not in inspect.signature(function).parameters:
     raise UserError(f"{path}.name: there is no loss {name!r} in actionjax.training.losses")
-  known = {key for key, parameter in inspect.signature(function).parameters.items()
-           if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
-  configuration.check_keys(fields, known, path)
-  return functools.partial(function, **{k: v for k, v in fields.items() if v is not None})
+  configuration.check_keys(fields, _options(function), path)
+  values = {key: value for key, value in fields.items() if value is not None}
+  configuration.check_types(function, values, path)
+  return functools.partial(function, **values)
+
+
+def filled(section: Mapping) -> dict:
+  """A loss section with all defaults filled in."""
+  name = section.get("name", "cross_entropy")
+  return {"name": name, **_options(globals()[name]),
+          **{key: value for key, value in section.items() if value is not None}}
+
+
+def _options(function) -> dict:
+  """Keyword arguments with their defaults."""
+  empty = inspect.Parameter.empty
+  return {key: None if parameter.default is empty else parameter.default
+          for key, parameter in inspect.signature(function).parameters.items()
+          if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def masked_mean(values, valid):
@@ -52,8 +74,8 @@ def cross_entropy(logits, out, batch, params, *, label_smoothing: float = 0.0):
 
 
 def vpn(logits, out, batch, params, *, classification: float = 0.8, embedding: float = 0.2,
-        attention: float = 1e-5, label_smoothing: float = 0.0, embedding_loss: str = "l2",
-        attention_loss: str = "thesis"):
+        attention: float = 1e-5, label_smoothing: float = 0.0, embedding_loss: EmbeddingLoss = "l2",
+        attention_loss: Literal["thesis", "released"] = "thesis"):
   """VPN's objective: classification, spatial embedding and attention regulariser.
 
   lambda_1 CE + (1 - lambda_1) L_e + lambda_2 L_a with lambda_1 = 0.8, lambda_2 = 1e-5 (Das'
@@ -129,6 +151,7 @@ def two_stream(logits, out, batch, params, *, rgb: float = 1.0, pose: float = 1.
   Args:
     logits: not read.
     out: with `stream_logits`, a dict of float[B, N] by "rgb" and "pose".
+    batch: with `label` int[B] and `valid` float[B].
     rgb, pose: weights of the two.
   """
   del logits, params
@@ -142,7 +165,7 @@ def two_stream(logits, out, batch, params, *, rgb: float = 1.0, pose: float = 1.
 
 
 def embedding_distance(visual, pose, kind: str):
-  """Distance of the two embeddings float[B, D], per clip float[B]. See `vpn`."""
+  """Distance of two embeddings, float[B, D] and float[B, D] -> float[B], per clip. See `vpn`."""
   visual, pose = visual.astype(jnp.float32), pose.astype(jnp.float32)
   if kind == "l2":
     return jnp.square(_normalise(visual) - _normalise(pose)).sum(-1)

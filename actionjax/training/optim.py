@@ -1,15 +1,14 @@
 """Optimisers and learning-rate schedules from a config section."""
 import dataclasses
 import re
+from typing import Literal
 
 import jax
 import optax
 
+from actionjax import annotations
 from actionjax.errors import UserError
 from actionjax.training.state import path_names
-
-OPTIMISERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine", "steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +28,9 @@ class OptimConfig:
     plateau_factor, plateau_patience: the rate is multiplied by the factor after more than
       `patience` validations in a row without a better monitored value (None: never).
   """
-  name: str = "adam"
+  name: Literal["adam", "adamw", "sgd"] = "adam"
   learning_rate: float = 1e-3
-  schedule: str = "constant"
+  schedule: Literal["constant", "cosine", "steps"] = "constant"
   warmup: float = 0.0
   final_ratio: float = 0.0
   drops: tuple[float, ...] = ()
@@ -48,16 +47,13 @@ class OptimConfig:
   plateau_patience: int = 1
 
   def __post_init__(self):
-    if self.name not in OPTIMISERS:
-      raise ValueError(f"optimiser {self.name!r} is none of {', '.join(OPTIMISERS)}")
-    if self.schedule not in SCHEDULES:
-      raise ValueError(f"schedule {self.schedule!r} is none of {', '.join(SCHEDULES)}")
+    annotations.check_fields(self)
     if not self.learning_rate > 0:
-      raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
+      raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
     if not 0 <= self.warmup < 1:
-      raise ValueError(f"warmup is a share of the training in [0, 1), not {self.warmup}")
+      raise ValueError(f"warmup must be a share of the training in [0, 1), got {self.warmup}")
     if self.plateau_factor is not None and not 0 < self.plateau_factor < 1:
-      raise ValueError(f"plateau_factor must lie in (0, 1), not {self.plateau_factor}")
+      raise ValueError(f"plateau_factor must lie in (0, 1), got {self.plateau_factor}")
 
 
 def schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:

@@ -37,10 +37,20 @@ def local_rows(batch_size: int) -> slice:
 
 def to_devices(batch, mesh: Mesh):
   """This process' rows, NumPy, as global arrays split over all devices."""
-  sharding = batched(mesh)
+  return _place(batch, batched(mesh))
+
+
+def to_every_device(tree, mesh: Mesh):
+  """Arrays that are the same on every process, NumPy, as global arrays, whole on every device."""
+  return _place(tree, replicated(mesh))
+
+
+def _place(tree, sharding: NamedSharding):
   if jax.process_count() == 1:
-    return jax.device_put(batch, sharding)
-  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+    return jax.device_put(tree, sharding)
+  # A transfer guard takes only `device_put` for a transfer that is asked for.
+  with jax.transfer_guard_host_to_device("allow"):
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
 
 def to_host(tree):

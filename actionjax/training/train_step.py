@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from actionjax.training import contracts
 from actionjax.training.state import TrainState
 
 
@@ -19,7 +20,8 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
   """Builds `train_step(state, batch, scale) -> (state, metrics)`.
 
   Args:
-    model: linen module, called as `model(batch, train=True) -> (logits, out)`.
+    model: linen module, called as `model(batch, train=True) -> (logits, out)`; `inputs` names
+      what it reads, and `layout`, where it has one, the skeletons' joints.
     loss: `loss(logits, out, batch, params) -> (scalar, parts)`.
     optimiser: an optax transformation over the whole parameter tree.
     labels: from `optim.frozen_labels`. Frozen parameters get no gradient, and batch norms of
@@ -30,11 +32,13 @@ def make_train_step(model, loss: Callable, optimiser, labels, *, seed: int,
     augment: `augment(batch, key) -> batch`, on the devices, before the model sees the batch.
 
   The step's `scale` is a float scalar on the update: the reduce-on-plateau factor, an argument
-  because the host decides it.
+  because the host decides it. Tracing the step checks the batch, see `contracts.check_batch`.
   """
   root = jax.random.key(seed)
 
   def train_step(state: TrainState, batch, scale):
+    contracts.check_batch(batch, reads=(*model.inputs, "label", "valid"),
+                          layout=getattr(model, "layout", None))
     rngs = {"dropout": jax.random.fold_in(root, state.step)}
     if augment is not None:
       # Of the same step, and another key than dropout's.

@@ -137,7 +137,8 @@ def _json_seeds() -> list[bytes]:
 
 
 def _read_json(path: pathlib.Path) -> None:
-  _check_record(nucla.encode(_nucla_clip(skeleton=_source(path)), **nucla.VARIANTS["skeleton"]))
+  _check_record(nucla.encode(_nucla_clip(skeleton=_source(path)),
+                             **nucla.DATASET.variants["skeleton"]))
 
 
 def _text_seeds() -> list[bytes]:
@@ -147,7 +148,7 @@ def _text_seeds() -> list[bytes]:
 
 def _read_text(path: pathlib.Path) -> None:
   clip = _nucla_clip(texts=((1, _source(path)),))
-  _check_record(nucla.encode(clip, **nucla.VARIANTS["skeleton"]))
+  _check_record(nucla.encode(clip, **nucla.DATASET.variants["skeleton"]))
 
 
 def _image_seeds() -> list[bytes]:
@@ -161,7 +162,7 @@ def _image_seeds() -> list[bytes]:
 
 def _read_image(path: pathlib.Path) -> None:
   _check_record(nucla.encode(_nucla_clip(frames=((1, _source(path)),)),
-                             **nucla.VARIANTS["cropped"]))
+                             **nucla.DATASET.variants["cropped"]))
 
 
 # ---- a user's own --------------------------------------------------------------------
@@ -319,7 +320,7 @@ def _zip_seeds() -> list[bytes]:
 
 
 def _read_zip(path: pathlib.Path) -> None:
-  raw = nucla.find(str(path.parent), **nucla.VARIANTS["skeleton"])
+  raw = nucla.find(str(path.parent), **nucla.DATASET.variants["skeleton"])
   for clip in raw:
     assert clip.skeleton.archive == str(path)
     with clip.skeleton.on_disk() as copy:

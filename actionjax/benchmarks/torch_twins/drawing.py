@@ -46,7 +46,7 @@ class Maps(nn.Module):
       views = [torch.stack(view, -1) for view in ((x, -y), (z, -y), (x, -z))]
     volumes = []
     for view in views:
-      view = self._fit(view, score) if maps.fit else view * maps.scale
+      view = self._fit(view, score) if maps.fill else view * maps.scale
       if self.training and maps.jitters:
         view = self.jitter(view)
       if maps.kind != "limb":

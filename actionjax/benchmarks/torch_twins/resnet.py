@@ -63,7 +63,7 @@ class ResNet3D(nn.Module):
     super().__init__()
     units.refuse(backbone__channels=net.channels)
     kind, sizes, kernels = net.plan()
-    norm = units.batch_norm(net.bn_momentum, net.bn_epsilon)
+    norm = units.batch_norm(net.bn_momentum)
     self.stem = units.ConvUnit(channels, net.width, net.stem_kernel, net.stem_strides, norm)
     window = tuple(net.stem_pool)
     self.pool = nn.Identity()

@@ -34,9 +34,6 @@ class Pathways(nn.Module):
 
   def __init__(self, model: rgbpose.Model, channels: tuple[int, int]):
     super().__init__()
-    if model.laterals not in rgbpose.LATERALS:
-      raise UserError(f"model.laterals: {model.laterals!r} is none of "
-                      f"{', '.join(rgbpose.LATERALS)}")
     self.to_rgb = model.laterals in ("both", "pose_to_rgb")
     self.to_pose = model.laterals in ("both", "rgb_to_pose")
     nets = [_net(getattr(model, name), name) for name in ("rgb", "pose")]
@@ -45,14 +42,14 @@ class Pathways(nn.Module):
       rgb, pose = (net.width * 2**(after - 1) * resnet3d.BLOCKS[net.plan()[0]]
                    for net, after in zip(nets, (after_rgb, after_pose)))
       if self.to_rgb:
-        added[0][after_rgb + 1] = rgb // model.channel_ratio
-        length = model.fusion_kernel
+        added[0][after_rgb + 1] = rgb // rgbpose.CHANNEL_RATIO
+        length = rgbpose.FUSION_KERNEL
         self.add_module(f"pose_to_rgb{number}", units.Conv(
-            pose, rgb // model.channel_ratio, (length, 1, 1), (model.speed_ratio, 1, 1)))
+            pose, rgb // rgbpose.CHANNEL_RATIO, (length, 1, 1), (model.speed_ratio, 1, 1)))
       if self.to_pose:
-        added[1][after_pose + 1] = pose // model.channel_ratio
+        added[1][after_pose + 1] = pose // rgbpose.CHANNEL_RATIO
         self.add_module(f"rgb_to_pose{number}", Upsampler(
-            rgb, pose // model.channel_ratio, model.speed_ratio, model.fusion_kernel))
+            rgb, pose // rgbpose.CHANNEL_RATIO, model.speed_ratio, rgbpose.FUSION_KERNEL))
     self.rgb, self.pose = (resnet.ResNet3D(net, *rest)
                            for net, *rest in zip(nets, channels, added))
 
@@ -93,7 +90,7 @@ class RGBPose(nn.Module):
     if maps.jitters:
       raise UserError("model.maps: rotate, stretch and shift move the skeletons, and not the video "
                       "beside them")
-    self.video = units.Video(model.scaling, channels)
+    self.video = units.Video("imagenet", channels)
     self.maps = drawing.Maps(maps, model.layout)
     self.backbone = Pathways(model, (channels, self.maps.channels))
     for name in ("rgb", "pose"):

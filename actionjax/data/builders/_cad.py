@@ -13,7 +13,7 @@ import re
 import numpy as np
 
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import encoding, image_frames
+from actionjax.data.clips import definition, encoding, image_frames
 from actionjax.data.formats import archives
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
@@ -62,7 +62,7 @@ def where(raw_dir: str, match: re.Match, source: Source) -> str:
 
 
 def clips(raw_dir: str, title: str, total: int, skeletons: dict, images: dict, labels: dict,
-          size: tuple[int, int]) -> archives.Found:
+          size: tuple[int, int]) -> definition.Found:
   """The clips of the files found.
 
   Args:
@@ -77,7 +77,7 @@ def clips(raw_dir: str, title: str, total: int, skeletons: dict, images: dict, l
   archives.require_all(raw_dir, kinds, _clip_id)
   every = sorted(set().union(*kinds.values()))
   remarks = [f"{len(every)} of the {total} clips of {title} are here"] * (len(every) != total)
-  return archives.Found([
+  return definition.Found([
       RawClip(_clip_id(clip), labels[clip], clip[0], tuple(sorted(images.get(clip, {}).items())),
               skeletons.get(clip), size) for clip in every], remarks)
 

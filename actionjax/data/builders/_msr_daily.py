@@ -14,7 +14,7 @@ import re
 import numpy as np
 
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import boxes, encoding, videos
+from actionjax.data.clips import boxes, definition, encoding, protocols, videos
 from actionjax.data.formats import archives, images
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
@@ -25,6 +25,11 @@ CLASS_NAMES = ("drink", "eat", "read_book", "call_cellphone", "write_on_paper", 
                "lie_down_on_sofa", "walk", "play_guitar", "stand_up", "sit_down")
 TITLE, CLIPS, SUBJECTS, EPISODES, JOINTS = "MSRDailyActivity3D", 320, 10, 2, 20
 FPS = 30.0
+PROTOCOLS = {
+    "cross_subject": protocols.cross_subject((1, 3, 5, 7, 9)),
+    **{f"subject_{subject}": protocols.leave_one_subject_out(subject)
+       for subject in range(1, SUBJECTS + 1)},
+}
 # Of the colour and the depth video; a joint's place in the image is told as a share of either.
 COLOUR, DEPTH = (640, 480), (320, 240)
 MAX_FRAMES = 10_000  # longer than any clip: none is thinned
@@ -57,7 +62,7 @@ def _clip_id(clip: tuple[int, int, int]) -> str:
   return "a{:02d}_s{:02d}_e{:02d}".format(*clip)
 
 
-def find(raw_dir: str, frames: str) -> archives.Found:
+def find(raw_dir: str, frames: str) -> definition.Found:
   """The clips in a folder, however its files are spread over zip archives and subfolders.
 
   Args:
@@ -83,7 +88,7 @@ def find(raw_dir: str, frames: str) -> archives.Found:
   archives.require_all(raw_dir, kinds, _clip_id)
   clips = sorted(set().union(*kinds.values()))
   remarks = [f"{len(clips)} of the {CLIPS} clips of {TITLE} are here"] * (len(clips) != CLIPS)
-  return archives.Found([RawClip(_clip_id(clip), *clip, kinds.get("skeleton", {}).get(clip),
+  return definition.Found([RawClip(_clip_id(clip), *clip, kinds.get("skeleton", {}).get(clip),
                                  kinds.get(frames, {}).get(clip)) for clip in clips], remarks)
 
 

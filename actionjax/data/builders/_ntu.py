@@ -4,7 +4,7 @@ import functools
 import re
 
 from actionjax.data.builders import _ntu_skeletons
-from actionjax.data.clips import encoding, videos
+from actionjax.data.clips import definition, encoding, videos
 from actionjax.data.formats import archives
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
@@ -13,7 +13,6 @@ FPS = 30.0
 MAX_FRAMES = 10_000  # longer than any clip: none is thinned
 # Video, its header and the skeletons are counted by clocks of their own: frames that may differ.
 CLOCKS = 2
-VARIANTS = encoding.VARIANTS
 # Of the colour image that the skeletons' 2D joints are in.
 WIDTH, HEIGHT = 1920, 1080
 # The first 17 setups are NTU RGB+D, with the first 60 actions; the others have the rest.
@@ -60,7 +59,7 @@ def _numbers(match: re.Match, source: Source) -> tuple[int, ...]:
 
 
 def find(raw_dir: str, title: str, setups: range, total: int, missing: int,
-         *, video: bool, crop: bool) -> archives.Found:
+         *, video: bool, crop: bool) -> definition.Found:
   """The clips in a folder, however its files are spread over zip archives and subfolders.
 
   Left out, and said so in the remarks: clips whose skeleton file is absent or tracks nobody
@@ -112,7 +111,7 @@ def find(raw_dir: str, title: str, setups: range, total: int, missing: int,
                        "and a tracked skeleton")
   clips = [RawClip(_clip_id(clip), *clip, kinds.get("skeleton", {}).get(clip),
                    kinds.get("video", {}).get(clip)) for clip in every if clip not in out]
-  return archives.Found(clips, remarks)
+  return definition.Found(clips, remarks)
 
 
 def _clip_id(clip) -> str:

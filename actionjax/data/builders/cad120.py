@@ -21,31 +21,22 @@ dataset: it is projected as for Kinect v1 (`ops/projection`, "v1").
 import re
 
 from actionjax.data.builders import _cad
-from actionjax.data.clips import encoding, protocols
+from actionjax.data.clips import definition, encoding, protocols
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives
 from actionjax.errors import RawDataError
 
-VERSION = "1.0.0"
 CLASS_NAMES = ("making_cereal", "taking_medicine", "stacking_objects", "unstacking_objects",
                "microwaving_food", "picking_objects", "cleaning_objects", "taking_food",
                "arranging_objects", "having_meal")
-LAYOUT = _cad.LAYOUT
-POSES = ("pose3d", "pose2d")
-MODALITY = "colour"
-FPS = _cad.FPS
-VARIANTS = encoding.VARIANTS
-NEEDS_RAW = True
-
 TITLE, CLIPS, SUBJECTS, SIZE = "CAD-120", 124, (1, 3, 4, 5), (640, 480)
-PROTOCOLS = {f"subject_{subject}": protocols.leave_one_subject_out(subject)
-             for subject in SUBJECTS}
 
 _FILE = re.compile(
     r"(?:^|/)Subject(?P<subject>\d)_(?:annotations/(?P<class>\w+)/(?P<skeleton>\d+)\.txt"
     r"|rgbd_images/(?P<activity>\w+)/(?P<clip>\d+)/RGB_(?P<number>\d+)\.png)$", re.IGNORECASE)
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
   """The clips in a folder, extracted or in zip archives.
 
   Args:
@@ -79,4 +70,15 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
   return _cad.clips(raw_dir, TITLE, CLIPS, skeletons, images, labels, SIZE)
 
 
-encode = _cad.encode
+DATASET = Dataset(
+    name="cad120",
+    version="1.0.0",
+    class_names=CLASS_NAMES,
+    layout=_cad.LAYOUT,
+    modality="colour",
+    fps=_cad.FPS,
+    variants=encoding.VARIANTS,
+    protocols={f"subject_{subject}": protocols.leave_one_subject_out(subject)
+               for subject in SUBJECTS},
+    find=find,
+    encode=_cad.encode)

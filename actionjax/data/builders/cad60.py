@@ -25,27 +25,18 @@ about 2.5 m.
 import re
 
 from actionjax.data.builders import _cad
-from actionjax.data.clips import encoding, protocols
+from actionjax.data.clips import definition, encoding, protocols
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
-VERSION = "1.0.0"
 CLASS_NAMES = (
     "rinsing_mouth_with_water", "brushing_teeth", "wearing_contact_lenses", "talking_on_the_phone",
     "drinking_water", "opening_pill_container", "cooking_chopping", "cooking_stirring",
     "talking_on_couch", "relaxing_on_couch", "writing_on_whiteboard", "working_on_computer",
     "still", "random")
-LAYOUT = _cad.LAYOUT
-POSES = ("pose3d", "pose2d")
-MODALITY = "colour"
-FPS = _cad.FPS
-VARIANTS = encoding.VARIANTS
-NEEDS_RAW = True
-
 TITLE, CLIPS, SUBJECTS, SIZE = "CAD-60", 68, 4, (320, 240)
-PROTOCOLS = {f"subject_{subject}": protocols.leave_one_subject_out(subject)
-             for subject in range(1, SUBJECTS + 1)}
 
 _FILE = re.compile(r"(?:^|/)(?:(?P<labels>activityLabel\.txt)|(?P<skeleton>\d{10})\.txt"
                    r"|(?P<clip>\d{10})/RGB_(?P<number>\d+)\.png)$", re.IGNORECASE)
@@ -55,7 +46,7 @@ _ALSO = {"rinsing_mouth": "rinsing_mouth_with_water", "wearing_contact_lens":
          "wearing_contact_lenses", "talking_on_phone": "talking_on_the_phone"}
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
   """The clips in a folder, in zip archives or extracted.
 
   Args:
@@ -111,4 +102,15 @@ def _labels(source):
     yield clip.strip(), CLASS_NAMES.index(name)
 
 
-encode = _cad.encode
+DATASET = Dataset(
+    name="cad60",
+    version="1.0.0",
+    class_names=CLASS_NAMES,
+    layout=_cad.LAYOUT,
+    modality="colour",
+    fps=_cad.FPS,
+    variants=encoding.VARIANTS,
+    protocols={f"subject_{subject}": protocols.leave_one_subject_out(subject)
+               for subject in range(1, SUBJECTS + 1)},
+    find=find,
+    encode=_cad.encode)

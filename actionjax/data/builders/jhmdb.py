@@ -33,27 +33,18 @@ import re
 
 import numpy as np
 
-from actionjax.data.clips import encoding, image_frames
+from actionjax.data.clips import definition, encoding, image_frames
 from actionjax.data.clips.boxes import FARTHEST_PIXEL
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives, matlab, plain_pickle
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
-VERSION = "1.1.0"
 CLASS_NAMES = ("brush_hair", "catch", "clap", "climb_stairs", "golf", "jump", "kick_ball", "pick",
                "pour", "pullup", "push", "run", "shoot_ball", "shoot_bow", "shoot_gun", "sit",
                "stand", "swing_baseball", "throw", "walk", "wave")
-LAYOUT = "jhmdb_15"
-POSES = ("pose2d",)
-MODALITY = "colour"
 FPS = 30.0
-VARIANTS = {
-    **{name: options | {"pickled": False} for name, options in encoding.VARIANTS.items()},
-    "pickled": {"crop": False, "video": False, "pickled": True},
-}
-NEEDS_RAW = True
-
 CLIPS = 928
 WIDTH, HEIGHT, JOINTS, SPLITS = 320, 240, 15, 3
 MAX_FRAMES = 1000  # no clip has more than 40
@@ -104,10 +95,7 @@ def _official(split: int):
   return protocol
 
 
-PROTOCOLS = {f"split_{split}": _official(split) for split in range(1, SPLITS + 1)}
-
-
-def find(raw_dir: str, *, video: bool, crop: bool, pickled: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool, pickled: bool) -> definition.Found:
   """The clips in a folder of the official files, or (pickled) of DD-Net's pickles.
 
   Args:
@@ -153,7 +141,7 @@ def find(raw_dir: str, *, video: bool, crop: bool, pickled: bool) -> archives.Fo
   if unlisted:
     remarks.append(f"warning: {len(unlisted)} clip(s) that no split lists, such as "
                    f"{shown('/'.join(unlisted[0]))}")
-  return archives.Found(
+  return definition.Found(
       [RawClip("/".join(clip), CLASS_NAMES.index(clip[0]), setups.get(clip, 0), joints.get(clip),
                frames.get(clip, ()), None if clip in frames else films.get(clip))
        for clip in clips], remarks)
@@ -184,7 +172,7 @@ def _setups(raw_dir: str, splits: dict, actions: set[str]) -> dict[tuple[str, st
   return setups
 
 
-def _find_pickled(raw_dir: str) -> archives.Found:
+def _find_pickled(raw_dir: str) -> definition.Found:
   folder = pathlib.Path(raw_dir)
   files = sorted(path for path in folder.rglob("*.pkl") if _PICKLE.fullmatch(path.name))
   if not folder.is_dir() or not files:
@@ -206,7 +194,7 @@ def _find_pickled(raw_dir: str) -> archives.Found:
       clips[label, content] = setup | _bit(int(split), part == "test"), pose
   remarks = [f"of split {split} there is no {name}" for split in "123" for part in ("train", "test")
              if (name := f"GT_{part}_{split}.pkl") not in seen]
-  return archives.Found(
+  return definition.Found(
       # Named by content: a clip has one name in whichever of the files it is.
       [RawClip(f"{CLASS_NAMES[label]}_{content[:12]}", label, setup, pose=pose)
        for (label, content), (setup, pose) in sorted(clips.items(), key=lambda item: item[0])],
@@ -275,3 +263,19 @@ def encode(raw: RawClip, *, video: bool, crop: bool, pickled: bool) -> dict:
   return {"clip_id": raw.clip_id, "label": raw.label, "setup": raw.setup, "fps": FPS,
           } | encoding.fields(_pose(raw), read if video else None, crop=crop, video=video,
                                    names=names)
+
+
+DATASET = Dataset(
+    name="jhmdb",
+    version="1.1.0",
+    class_names=CLASS_NAMES,
+    layout="jhmdb_15",
+    modality="colour",
+    poses=("pose2d",),
+    fps=FPS,
+    variants={
+        **{name: options | {"pickled": False} for name, options in encoding.VARIANTS.items()},
+        "pickled": {"crop": False, "video": False, "pickled": True}},
+    protocols={f"split_{split}": _official(split) for split in range(1, SPLITS + 1)},
+    find=find,
+    encode=encode)

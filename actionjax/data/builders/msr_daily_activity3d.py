@@ -19,21 +19,8 @@ to be the same shares of the colour image, which was seen from 2.5 cm beside it.
 are shorter or longer than the video are matched to its frames in proportion, and counted.
 """
 from actionjax.data.builders import _msr_daily
-from actionjax.data.clips import encoding, protocols
-
-VERSION = "1.1.0"
-CLASS_NAMES = _msr_daily.CLASS_NAMES
-LAYOUT = "kinect_v1_20"
-POSES = ("pose3d", "pose2d")
-MODALITY = "colour"
-FPS = _msr_daily.FPS
-VARIANTS = encoding.VARIANTS
-NEEDS_RAW = True
-PROTOCOLS = {
-    "cross_subject": protocols.cross_subject((1, 3, 5, 7, 9)),
-    **{f"subject_{subject}": protocols.leave_one_subject_out(subject)
-       for subject in range(1, _msr_daily.SUBJECTS + 1)},
-}
+from actionjax.data.clips import encoding
+from actionjax.data.clips.definition import Dataset
 
 
 def find(raw_dir: str, *, video: bool, crop: bool):
@@ -42,4 +29,14 @@ def find(raw_dir: str, *, video: bool, crop: bool):
   return _msr_daily.find(raw_dir, "colour video" if video else "")
 
 
-encode = _msr_daily.encode
+DATASET = Dataset(
+    name="msr_daily_activity3d",
+    version="1.1.0",
+    class_names=_msr_daily.CLASS_NAMES,
+    layout="kinect_v1_20",
+    modality="colour",
+    fps=_msr_daily.FPS,
+    variants=encoding.VARIANTS,
+    protocols=_msr_daily.PROTOCOLS,
+    find=find,
+    encode=_msr_daily.encode)

@@ -9,18 +9,9 @@ A frame takes 384 kB in the depth files, and a fraction of that as a 16-bit imag
 lossless; to encode one takes a millisecond or two. The background is not removed: `depth_range` is
 that of the person, by the depth of the joints.
 """
-from actionjax.data.builders import _msr_daily, msr_daily_activity3d
+from actionjax.data.builders import _msr_daily
 from actionjax.data.clips import encoding
-
-VERSION = "1.0.0"
-CLASS_NAMES = _msr_daily.CLASS_NAMES
-LAYOUT = "kinect_v1_20"
-POSES = ("pose3d", "pose2d")
-MODALITY = "depth"
-FPS = _msr_daily.FPS
-VARIANTS = encoding.VARIANTS
-NEEDS_RAW = True
-PROTOCOLS = msr_daily_activity3d.PROTOCOLS
+from actionjax.data.clips.definition import Dataset
 
 
 def find(raw_dir: str, *, video: bool, crop: bool):
@@ -29,4 +20,14 @@ def find(raw_dir: str, *, video: bool, crop: bool):
   return _msr_daily.find(raw_dir, "depth video" if video else "")
 
 
-encode = _msr_daily.encode_depth
+DATASET = Dataset(
+    name="msr_daily_activity3d_depth",
+    version="1.0.0",
+    class_names=_msr_daily.CLASS_NAMES,
+    layout="kinect_v1_20",
+    modality="depth",
+    fps=_msr_daily.FPS,
+    variants=encoding.VARIANTS,
+    protocols=_msr_daily.PROTOCOLS,
+    find=find,
+    encode=_msr_daily.encode_depth)

@@ -13,14 +13,8 @@ NTU_RGBD120_samples_with_missing_skeletons.txt, is left out too where it lies in
 Then 113,945 clips remain, 63,026 / 50,919 across subjects and 54,468 / 59,477 across setups.
 """
 from actionjax.data.builders import _ntu
-from actionjax.data.clips import protocols
-
-VERSION = "1.2.0"
-LAYOUT = "kinect_v2_25"
-MODALITY = "colour"
-FPS = _ntu.FPS
-VARIANTS = _ntu.VARIANTS
-NEEDS_RAW = True
+from actionjax.data.clips import encoding, protocols
+from actionjax.data.clips.definition import Dataset
 
 SETUPS = range(1, _ntu.SETUPS + 1)
 CLIPS, MISSING_SKELETONS = 114480, 535
@@ -52,16 +46,24 @@ TRAIN_SUBJECTS = (
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86,
     89, 91, 92, 93, 94, 95, 97, 98, 100, 103)
 
-PROTOCOLS = {
-    "cross_subject": protocols.cross_subject(TRAIN_SUBJECTS),
-    # Even setups train, odd ones test.
-    "cross_setup": protocols.cross_setup(range(2, 33, 2)),
-}
 
-
-def find(raw_dir, **variant):
+def find(raw_dir: str, *, video: bool, crop: bool):
   """All clips; see `ntu.find`. Raises RawDataError."""
-  return _ntu.find(raw_dir, "NTU RGB+D 120", SETUPS, CLIPS, MISSING_SKELETONS, **variant)
+  return _ntu.find(raw_dir, "NTU RGB+D 120", SETUPS, CLIPS, MISSING_SKELETONS,
+                   video=video, crop=crop)
 
 
-encode = _ntu.encode
+DATASET = Dataset(
+    name="ntu120",
+    version="1.2.0",
+    class_names=CLASS_NAMES,
+    layout="kinect_v2_25",
+    modality="colour",
+    fps=_ntu.FPS,
+    variants=encoding.VARIANTS,
+    protocols={
+        "cross_subject": protocols.cross_subject(TRAIN_SUBJECTS),
+        # Even setups train, odd ones test.
+        "cross_setup": protocols.cross_setup(range(2, 33, 2))},
+    find=find,
+    encode=_ntu.encode)

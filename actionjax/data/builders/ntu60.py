@@ -25,37 +25,40 @@ NTU_RGBD_samples_with_missing_skeletons.txt, into the folder. Then 56,578 clips 
 preparation; a clip that cannot be mended can be added to that list.
 """
 from actionjax.data.builders import _ntu, ntu120
-from actionjax.data.clips import protocols
+from actionjax.data.clips import encoding, protocols
+from actionjax.data.clips.definition import Dataset
 
-VERSION = "1.2.0"
 CLASS_NAMES = ntu120.CLASS_NAMES[:_ntu.FIRST_ACTIONS]
-LAYOUT = "kinect_v2_25"
-MODALITY = "colour"
-FPS = _ntu.FPS
-VARIANTS = _ntu.VARIANTS
-NEEDS_RAW = True
-
 SETUPS = range(1, _ntu.FIRST_SETUPS + 1)
 CLIPS, MISSING_SKELETONS = 56880, 302
 # The official training subjects of the cross-subject protocol (20 of 40).
 TRAIN_SUBJECTS = tuple(subject for subject in ntu120.TRAIN_SUBJECTS if subject <= 40)
 
-
 _CROSS_SUBJECT = protocols.cross_subject(TRAIN_SUBJECTS)
 _CROSS_VIEW = protocols.cross_view(train_cameras=(2, 3), test_cameras=(1,))
-PROTOCOLS = {
-    "cross_subject": _CROSS_SUBJECT,
-    "cross_view": _CROSS_VIEW,
-    # Action Machine's small subsets (its section 4). Its numbers of clips fit this rule for
-    # the views (3,819 / 1,918), but not for the subjects: 3,597 / 2,758 against 4,317 / 1,439.
-    "cross_view_small": protocols.restricted(_CROSS_VIEW, subject=range(1, 6)),
-    "cross_subject_small": protocols.restricted(_CROSS_SUBJECT, subject=range(1, 11), camera=(1,)),
-}
 
 
-def find(raw_dir, **variant):
+def find(raw_dir: str, *, video: bool, crop: bool):
   """The clips of setups 1 to 17; see `ntu.find`. Raises RawDataError."""
-  return _ntu.find(raw_dir, "NTU RGB+D", SETUPS, CLIPS, MISSING_SKELETONS, **variant)
+  return _ntu.find(raw_dir, "NTU RGB+D", SETUPS, CLIPS, MISSING_SKELETONS,
+                   video=video, crop=crop)
 
 
-encode = _ntu.encode
+DATASET = Dataset(
+    name="ntu60",
+    version="1.2.0",
+    class_names=CLASS_NAMES,
+    layout="kinect_v2_25",
+    modality="colour",
+    fps=_ntu.FPS,
+    variants=encoding.VARIANTS,
+    protocols={
+        "cross_subject": _CROSS_SUBJECT,
+        "cross_view": _CROSS_VIEW,
+        # Action Machine's small subsets (its section 4). Its numbers of clips fit this rule for
+        # the views (3,819 / 1,918), but not for the subjects: 3,597 / 2,758 against 4,317 / 1,439.
+        "cross_view_small": protocols.restricted(_CROSS_VIEW, subject=range(1, 6)),
+        "cross_subject_small": protocols.restricted(
+            _CROSS_SUBJECT, subject=range(1, 11), camera=(1,))},
+    find=find,
+    encode=_ntu.encode)

@@ -27,33 +27,19 @@ import re
 import numpy as np
 
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import boxes, encoding, image_frames, protocols
+from actionjax.data.clips import boxes, definition, encoding, image_frames, protocols
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives, images
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
 
-VERSION = "1.1.0"
 CLASS_NAMES = ("pick_up_with_one_hand", "pick_up_with_two_hands", "drop_trash", "walk_around",
                "sit_down", "stand_up", "donning", "doffing", "throw", "carry")
 # The actions' numbers in file names, by label.
 ACTIONS = (1, 2, 3, 4, 5, 6, 8, 9, 11, 12)
-LAYOUT = "kinect_v1_20"
-MODALITY = "colour"
 FPS = 12.0
-VARIANTS = {
-    "cropped": {"crop": True, "video": True},     # the person, grown 30 %
-    "uncropped": {"crop": False, "video": True},  # whole frames of 640x480, as they are
-    "skeleton": {"crop": False, "video": False},  # skeletons alone, pose2d in 640x480
-}
-NEEDS_RAW = True
-PROTOCOLS = {
-    **{f"view_{view}": protocols.cross_view(test_cameras=(view,)) for view in (1, 2, 3)},
-    # The authors' cross-subject setting leaves one subject out at a time.
-    **{f"subject_{subject}": protocols.leave_one_subject_out(subject) for subject in range(1, 11)},
-}
-
 WIDTH, HEIGHT = 640, 480
 SUBJECTS, VIEWS, JOINTS = 10, 3, 20
 _FILE = re.compile(
@@ -86,7 +72,7 @@ class RawClip:
     return tuple((file.base, file.size) for file in (*files, self.skeleton) if file)
 
 
-def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
+def find(raw_dir: str, video: bool = True, crop: bool = True) -> definition.Found:
   """The clips in a folder of frames, of skeletons, or of both.
 
   Args:
@@ -125,7 +111,7 @@ def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
   nobody = [_clip_id(clip) for clip in clips
             if clip not in kinds["json"] and clip not in kinds["txt"]]
   remarks = [f"{len(nobody)} clip(s) without a skeleton, such as {nobody[0]}"] if nobody else []
-  return archives.Found(
+  return definition.Found(
       [RawClip(_clip_id(clip), *clip, _in_order(kinds["rgb.jpg"].get(clip, {})),
                _in_order(kinds["txt"].get(clip, {})), kinds["json"].get(clip, {}).get(()))
        for clip in clips], remarks)
@@ -262,3 +248,25 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
       frames.append(data if whole else images.encode_jpeg(window.cut(image)))
     record["frames"] = frames
   return record
+
+
+DATASET = Dataset(
+    name="nucla",
+    version="1.1.0",
+    class_names=CLASS_NAMES,
+    layout="kinect_v1_20",
+    modality="colour",
+    fps=FPS,
+    variants={
+        "cropped": {"crop": True, "video": True},     # the person, grown 30 %
+        "uncropped": {"crop": False, "video": True},  # whole frames of 640x480, as they are
+        "skeleton": {"crop": False, "video": False},  # skeletons alone, pose2d in 640x480
+    },
+    protocols={
+        **{f"view_{view}": protocols.cross_view(test_cameras=(view,))
+           for view in range(1, VIEWS + 1)},
+        # The authors' cross-subject setting leaves one subject out at a time.
+        **{f"subject_{subject}": protocols.leave_one_subject_out(subject)
+           for subject in range(1, SUBJECTS + 1)}},
+    find=find,
+    encode=encode)

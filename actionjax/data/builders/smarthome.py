@@ -36,13 +36,13 @@ import re
 import numpy as np
 
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import boxes, encoding, protocols
+from actionjax.data.clips import boxes, definition, encoding, protocols
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
-VERSION = "1.1.0"
 CLASS_NAMES = (
     "Cook.Cleandishes", "Cook.Cleanup", "Cook.Cut", "Cook.Stir", "Cook.Usestove", "Cutbread",
     "Drink.Frombottle", "Drink.Fromcan", "Drink.Fromcup", "Drink.Fromglass", "Eat.Attable",
@@ -54,12 +54,7 @@ CROSS_VIEW_CLASSES = (
     "Cutbread", "Drink.Frombottle", "Drink.Fromcan", "Drink.Fromcup", "Drink.Fromglass",
     "Eat.Attable", "Eat.Snack", "Enter", "Getup", "Leave", "Pour.Frombottle", "Pour.Fromcan",
     "Readbook", "Sitdown", "Takepills", "Uselaptop", "Usetablet", "Usetelephone", "Walk")
-LAYOUT = "lcrnet_13"
-POSES = ("pose3d", "pose2d")
-MODALITY = "colour"
 FPS = 20.0
-VARIANTS = encoding.VARIANTS
-NEEDS_RAW = True
 
 TITLE, CLIPS, JOINTS, CAMERAS = "Toyota Smarthome", 16115, 13, 7
 WIDTH, HEIGHT = 640, 480
@@ -73,12 +68,6 @@ def _cross_view(train_cameras):
       protocols.cross_view(train_cameras, test_cameras=(2,), validation_cameras=(5,)),
       label=[CLASS_NAMES.index(name) for name in CROSS_VIEW_CLASSES])
 
-
-PROTOCOLS = {
-    "cross_subject": protocols.cross_subject(TRAIN_SUBJECTS),
-    "cross_view_1": _cross_view((1,)),
-    "cross_view_2": _cross_view((1, 3, 4, 6, 7)),
-}
 
 _FILE = re.compile(r"(?:^|/)(([A-Za-z.]+)_p(\d+)_r\d+_v\d+_c(\d+))(?:(\.mp4)|(?:_pose3d)?\.json)$")
 
@@ -99,7 +88,7 @@ class RawClip:
     return tuple((source.base, source.size) for source in (self.skeleton, self.video) if source)
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
   """The clips in a folder, however its files are spread over zip archives and subfolders.
 
   Args:
@@ -136,7 +125,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
   without = sorted(set(clips) - set(skeletons))
   if skeletons and without:
     remarks.append(f"{len(without)} clip(s) without a skeleton, such as {without[0]}")
-  return archives.Found([RawClip(name, *clips[name], skeletons.get(name), films.get(name))
+  return definition.Found([RawClip(name, *clips[name], skeletons.get(name), films.get(name))
                          for name in sorted(clips)], remarks)
 
 
@@ -241,3 +230,19 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
   if not record["pose_score"].any():
     record["notes"] = (*record.get("notes", ()), "nobody found")
   return record
+
+
+DATASET = Dataset(
+    name="smarthome",
+    version="1.1.0",
+    class_names=CLASS_NAMES,
+    layout="lcrnet_13",
+    modality="colour",
+    fps=FPS,
+    variants=encoding.VARIANTS,
+    protocols={
+        "cross_subject": protocols.cross_subject(TRAIN_SUBJECTS),
+        "cross_view_1": _cross_view((1,)),
+        "cross_view_2": _cross_view((1, 3, 4, 6, 7))},
+    find=find,
+    encode=encode)

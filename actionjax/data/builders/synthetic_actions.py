@@ -26,24 +26,13 @@ import dataclasses
 
 import numpy as np
 
+from actionjax.data.clips import definition
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import images
 from actionjax.data.synthetic import motion, rendering, scene
 
-VERSION = "1.1.0"
 CLASS_NAMES = tuple(action.name for action in motion.ACTIONS)
-LAYOUT = "kinect_v1_20"
-MODALITY = "colour"
 FPS = 15.0
-NEEDS_RAW = False
-
-# Keyword arguments of `find` and `encode`. `tiny` is for tests: the same movements at
-# half the frame rate.
-VARIANTS = {
-    "small": {"size": 96, "num_frames": 32, "fps": FPS, "subjects": 10, "cameras": 3,
-              "repetitions": 2, "seed": 0},
-    "tiny": {"size": 48, "num_frames": 16, "fps": FPS / 2, "subjects": 4, "cameras": 1,
-             "repetitions": 1, "seed": 0},
-}
 
 TEST_SUBJECTS = (2, 5, 8)
 TEST_CAMERAS = (2,)
@@ -91,14 +80,12 @@ def cross_view(index) -> dict[str, np.ndarray]:
   return {"train": ~test, "test": test}
 
 
-PROTOCOLS = {"cross_subject": cross_subject, "cross_view": cross_view}
-
-
-def find(raw_dir=None, *, subjects, cameras, repetitions, **_) -> list[Clip]:
+def find(raw_dir=None, *, subjects, cameras, repetitions, **_) -> definition.Found:
   """Lists the variant's clips, class by class. `raw_dir` is ignored: nothing is read."""
-  return [Clip(f"a{a:02d}_s{s:02d}_c{c}_r{r}", a, s, c, r)
-          for a in range(len(CLASS_NAMES)) for s in range(subjects) for c in range(cameras)
-          for r in range(repetitions)]
+  return definition.Found(
+      Clip(f"a{a:02d}_s{s:02d}_c{c}_r{r}", a, s, c, r)
+      for a in range(len(CLASS_NAMES)) for s in range(subjects) for c in range(cameras)
+      for r in range(repetitions))
 
 
 def make_subject(seed: int, subject: int):
@@ -183,3 +170,23 @@ def furnish(rng, body, place, performed):
   item = scene.Solid("cuboid", scene.make_colour(rng), np.full(3, motion.OBJECT_SIZE),
                      place.to_world(floor), place.turn)
   return stool, item
+
+
+DATASET = Dataset(
+    name="synthetic_actions",
+    version="1.1.0",
+    class_names=CLASS_NAMES,
+    layout="kinect_v1_20",
+    modality="colour",
+    fps=FPS,
+    variants={
+        "small": {"size": 96, "num_frames": 32, "fps": FPS, "subjects": 10, "cameras": 3,
+                  "repetitions": 2, "seed": 0},
+        # For tests: the same movements at half the frame rate.
+        "tiny": {"size": 48, "num_frames": 16, "fps": FPS / 2, "subjects": 4, "cameras": 1,
+                 "repetitions": 1, "seed": 0}},
+    protocols={"cross_subject": cross_subject, "cross_view": cross_view},
+    find=find,
+    encode=encode,
+    mirror_classes=MIRROR_CLASSES,
+    needs_raw=False)

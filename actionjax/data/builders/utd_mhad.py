@@ -15,30 +15,20 @@ import numpy as np
 
 from actionjax import skeletons
 from actionjax.data.builders import _kinect
-from actionjax.data.clips import boxes, protocols
-from actionjax.data.formats import archives, images, matlab
+from actionjax.data.clips import boxes, definition, protocols
+from actionjax.data.clips.definition import Dataset
+from actionjax.data.formats import images, matlab
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 from actionjax.ops import projection
 
-VERSION = "1.1.0"
 CLASS_NAMES = (
     "swipe_left", "swipe_right", "wave", "clap", "throw", "arm_cross", "basketball_shoot",
     "draw_x", "draw_circle_cw", "draw_circle_ccw", "draw_triangle", "bowling", "boxing",
     "baseball_swing", "tennis_swing", "arm_curl", "tennis_serve", "push", "knock", "catch",
     "pickup_throw", "jog", "walk", "sit_to_stand", "stand_to_sit", "lunge", "squat")
-# Label of each class seen in a mirror: left and right swipes swap, and the circles' senses.
-MIRROR_CLASSES = (1, 0, *range(2, 8), 9, 8, *range(10, 27))
 LAYOUT = "kinect_v1_20"
-MODALITY = "depth"
 FPS = 30.0
-VARIANTS = {
-    "cropped": {"crop": True, "video": True},     # the person, grown 30 %
-    "uncropped": {"crop": False, "video": True},  # whole frames of 320x240
-    "skeleton": {"crop": False, "video": False},  # poses alone, pose2d in 320x240
-}
-PROTOCOLS = {"cross_subject": protocols.cross_subject((1, 3, 5, 7))}
-NEEDS_RAW = True
 
 WIDTH, HEIGHT = 320, 240
 SUBJECTS, TRIALS, CLIPS = 8, 4, 861
@@ -92,7 +82,7 @@ def _list(raw_dir: pathlib.Path, kind: str) -> list[Source]:
   return found
 
 
-def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
+def find(raw_dir: str, video: bool = True, crop: bool = True) -> definition.Found:
   """The clips in a folder that holds the archives, the extracted folders, or the files.
 
   A file that is there twice (an archive beside its extracted folder) counts once.
@@ -140,7 +130,7 @@ def find(raw_dir: str, video: bool = True, crop: bool = True) -> archives.Found:
         name = f"{clip_id(clip)}_{kind}.mat"
         raise RawDataError(f"{raw_dir} has no {name}, but the clip's other file; fetch it, or "
                            f"take all {kind} files away")
-  return archives.Found([RawClip(clip_id(clip), *clip, kinds.get("depth", {}).get(clip),
+  return definition.Found([RawClip(clip_id(clip), *clip, kinds.get("depth", {}).get(clip),
                                  kinds.get("skeleton", {}).get(clip)) for clip in clips],
                         remarks(len(clips)))
 
@@ -234,3 +224,22 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
     counts = np.bincount(np.stack(frames).ravel())
     record["depth_range"] = _kinect.depth_range(counts, pose, score)
   return record
+
+
+DATASET = Dataset(
+    name="utd_mhad",
+    version="1.1.0",
+    class_names=CLASS_NAMES,
+    layout=LAYOUT,
+    modality="depth",
+    fps=FPS,
+    variants={
+        "cropped": {"crop": True, "video": True},     # the person, grown 30 %
+        "uncropped": {"crop": False, "video": True},  # whole frames of 320x240
+        "skeleton": {"crop": False, "video": False},  # poses alone, pose2d in 320x240
+    },
+    protocols={"cross_subject": protocols.cross_subject((1, 3, 5, 7))},
+    find=find,
+    encode=encode,
+    # Left and right swipes swap, and so do the circles' senses.
+    mirror_classes=(1, 0, *range(2, 8), 9, 8, *range(10, 27)))

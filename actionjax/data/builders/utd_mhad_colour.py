@@ -18,27 +18,17 @@ matched to its frames in proportion, and counted.
 import re
 
 from actionjax.data.builders import utd_mhad
-from actionjax.data.clips import encoding
+from actionjax.data.clips import definition, encoding
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats import archives
 from actionjax.ops import projection
-
-VERSION = "1.0.0"
-CLASS_NAMES = utd_mhad.CLASS_NAMES
-MIRROR_CLASSES = utd_mhad.MIRROR_CLASSES
-LAYOUT = utd_mhad.LAYOUT
-POSES = ("pose3d", "pose2d")
-MODALITY = "colour"
-FPS = utd_mhad.FPS
-VARIANTS = encoding.VARIANTS
-NEEDS_RAW = True
-PROTOCOLS = utd_mhad.PROTOCOLS
 
 TITLE, SIZE, MAX_FRAMES = "UTD-MHAD", (640, 480), 1500
 _FILE = re.compile(r"(?:^|/)a(\d+)_s(\d+)_t(\d+)_(color\.avi|skeleton\.mat)$", re.IGNORECASE)
 _KINDS = {"color.avi": "colour video", "skeleton.mat": "skeleton"}
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
+def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
   """The clips of a folder, however its files are spread over zip archives and subfolders.
 
   Args:
@@ -64,7 +54,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> archives.Found:
   clips = sorted(set().union(*kinds.values()))
   files = [[kinds.get(kind, {}).get(clip) for kind in ("colour video", "skeleton")]
            for clip in clips]
-  return archives.Found([utd_mhad.RawClip(utd_mhad.clip_id(clip), *clip, *found)
+  return definition.Found([utd_mhad.RawClip(utd_mhad.clip_id(clip), *clip, *found)
                          for clip, found in zip(clips, files)], utd_mhad.remarks(len(clips)))
 
 
@@ -84,6 +74,20 @@ def encode(raw: utd_mhad.RawClip, *, video: bool, crop: bool) -> dict:
     pose3d, score = utd_mhad.read_pose(raw.skeleton)
     pose = encoding.Pose(projection.project(pose3d), score, SIZE, pose3d)
   return {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject,
-          "fps": FPS} | encoding.fields(
+          "fps": utd_mhad.FPS} | encoding.fields(
               pose, encoding.reader(raw.video, MAX_FRAMES) if video else None, crop=crop,
               video=video, names=(raw.video, raw.skeleton))
+
+
+DATASET = Dataset(
+    name="utd_mhad_colour",
+    version="1.0.0",
+    class_names=utd_mhad.CLASS_NAMES,
+    layout=utd_mhad.LAYOUT,
+    modality="colour",
+    fps=utd_mhad.FPS,
+    variants=encoding.VARIANTS,
+    protocols=utd_mhad.DATASET.protocols,
+    find=find,
+    encode=encode,
+    mirror_classes=utd_mhad.DATASET.mirror_classes)

@@ -1,8 +1,8 @@
 """Which clips train and which test: pure functions of a dataset's index.
 
 A protocol is a callable `Index -> {"train": bool[N], "test": bool[N]}`, with "validation"
-beside them where a dataset holds clips out itself. A builder lists its own by name
-(`PROTOCOLS`); `split` turns one into clip numbers. Nothing here depends on the order of
+beside them where a dataset holds clips out itself. A dataset lists its own by name
+(`protocols`); `split` turns one into clip numbers. Nothing here depends on the order of
 the records or on global random state.
 """
 import hashlib
@@ -12,7 +12,7 @@ import numpy as np
 from actionjax.data.clips.dataset import Index
 from actionjax.errors import UserError
 
-PARTS = ("train", "fit", "validation", "test")
+SPLITS = ("train", "fit", "validation", "test")
 
 
 def _by(field: str, train=None, test=None):
@@ -103,14 +103,14 @@ def _held_out_fraction(index: Index, train: np.ndarray, fraction: float, seed: i
   return held_out
 
 
-def split(index: Index, protocol, part: str, validation: float | tuple[int, ...] = 0.1,
+def split(index: Index, protocol, name: str, validation: float | tuple[int, ...] = 0.1,
           seed: int = 0) -> np.ndarray:
-  """The clips of one part of a protocol.
+  """The clips of one split of a protocol.
 
   Args:
     index: the dataset's index, N clips.
     protocol: callable Index -> {"train": bool[N], "test": bool[N]}.
-    part: "train" (the whole official training side), "fit" and "validation" (which
+    name: "train" (the whole official training side), "fit" and "validation" (which
       partition it), or "test". Where the protocol has validation clips of its own, those are
       "validation", apart from "train", and "fit" is all of "train".
     validation: what of the training side is held out as "validation": a fraction of
@@ -121,16 +121,16 @@ def split(index: Index, protocol, part: str, validation: float | tuple[int, ...]
     int64[n], ascending positions in the index.
 
   Raises:
-    UserError: an unknown part, a fraction or subjects that cannot be held out, or a
-      part without clips.
+    UserError: an unknown split, a fraction or subjects that cannot be held out, or a
+      split without clips.
   """
-  if part not in PARTS:
-    raise UserError(f"unknown part {part!r}; known: {', '.join(PARTS)}")
+  if name not in SPLITS:
+    raise UserError(f"unknown split {name!r}; known: {', '.join(SPLITS)}")
   masks = protocol(index)
-  if part in ("train", "test"):
-    mask = masks[part]
+  if name in ("train", "test"):
+    mask = masks[name]
   elif "validation" in masks:
-    mask = masks["validation" if part == "validation" else "train"]
+    mask = masks["validation" if name == "validation" else "train"]
   else:
     train = np.flatnonzero(masks["train"])
     if isinstance(validation, (int, float)):
@@ -144,9 +144,9 @@ def split(index: Index, protocol, part: str, validation: float | tuple[int, ...]
         raise UserError(f"validation={tuple(validation)}: the training side has no subject "
                         f"{', '.join(map(str, absent))}")
       held_out = masks["train"] & np.isin(index.subject, list(validation))
-    mask = held_out if part == "validation" else masks["train"] & ~held_out
+    mask = held_out if name == "validation" else masks["train"] & ~held_out
   rows = np.flatnonzero(mask)
   if not len(rows):
-    raise UserError(f"part {part!r} has no clips (validation={validation!r}, "
+    raise UserError(f"split {name!r} has no clips (validation={validation!r}, "
                     f"{len(index)} clips in the dataset)")
   return rows

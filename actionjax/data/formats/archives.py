@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from actionjax.data.formats import plain_npz
+from actionjax.data.formats import zip_members
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
@@ -52,7 +52,7 @@ class Source:
       return open(self.name, "rb")
     status = os.stat(self.archive)
     archive = _archive(self.archive, status.st_mtime_ns)
-    member, most = archive.getinfo(self.name), plain_npz.most_unpacked(status.st_size)
+    member, most = archive.getinfo(self.name), zip_members.most_unpacked(status.st_size)
     if member.file_size > most:
       raise ValueError(f"it unpacks to {self.size} bytes, out of an archive of {status.st_size}")
     if member.compress_size > status.st_size:  # which zipfile would set aside before it reads
@@ -106,18 +106,6 @@ class Source:
         raise RawDataError(str(error).replace(copy.name, str(self))) from None
 
 
-class Found(list):
-  """What a builder's `find` gives, with lines for the user about what it left out.
-
-  Attributes:
-    remarks: tuple of str.
-  """
-
-  def __init__(self, clips, remarks=()):
-    super().__init__(clips)
-    self.remarks = tuple(remarks)
-
-
 def listing(raw_dir: str, wanted: re.Pattern, skip: re.Pattern | None = None,
             depth: int = 4) -> list[tuple[re.Match, Source]]:
   """The files below a folder whose path matches, zip archives looked into.
@@ -156,7 +144,7 @@ def listing(raw_dir: str, wanted: re.Pattern, skip: re.Pattern | None = None,
 def _check_dictionary(path: str, member: zipfile.ZipInfo, most: int) -> None:
   """LZMA's decoder sets aside whatever the member's first bytes ask for."""
   with open(path, "rb") as file:
-    file.seek(plain_npz.content_offset(path, member) + _DICTIONARY)
+    file.seek(zip_members.content_offset(path, member) + _DICTIONARY)
     size = int.from_bytes(file.read(4), "little")
   if size > max(most, _MOST_DICTIONARY):
     raise ValueError(f"it asks for a dictionary of {size} bytes")

@@ -2,7 +2,7 @@
 
 SciPy reads more of the format, but its parser trusts what a file says of itself: damaged files
 crash the process, and a few bytes make it ask for gigabytes. Here every size is compared with the
-bytes that are there, and compressed data may not unpack further than an archive's (`plain_npz`).
+bytes that are there, and compressed data may not unpack further than an archive's (`zip_members`).
 """
 import math
 import struct
@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from actionjax.data.formats import plain_npz
+from actionjax.data.formats import zip_members
 from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
@@ -66,7 +66,7 @@ def read(data: bytes, wanted: str) -> dict[str, np.ndarray | str]:
   if order is None:
     raise ValueError("it does not begin as version 5 does")
   found, at = {}, _HEADER
-  most = plain_npz.most_unpacked(len(data))
+  most = zip_members.most_unpacked(len(data))
   while at < len(data):
     kind, content, at = _element(data, at, order)
     if kind == _COMPRESSED:

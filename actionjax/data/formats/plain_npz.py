@@ -13,20 +13,10 @@ import zipfile
 
 import numpy as np
 
-from actionjax.data.formats import raw_files
+from actionjax.data.formats import raw_files, zip_members
 from actionjax.errors import RawDataError
 
-# An archive may unpack to this many times its size, or to this many bytes, whichever is more.
-# Skeletons shrink to a third; arrays of zeros alone reach a thousand.
-MOST_TIMES = 100
-MOST_BYTES = 64 * 2**20
-_LOCAL_HEADER = 30  # bytes before a member's name
 _HEADER_BYTES = 10_000  # of a .npy header, at most
-
-
-def most_unpacked(size: int) -> int:
-  """How many bytes a file of so many may unpack to."""
-  return max(MOST_BYTES, MOST_TIMES * size)
 
 
 def read(path, known=None) -> dict[str, np.ndarray]:
@@ -70,7 +60,7 @@ def _read(path, file, known) -> dict[str, np.ndarray]:
       if name in arrays:
         raise RawDataError(f"{path} holds {_shown(name)} twice")
       unpacked += member.file_size
-      if unpacked > most_unpacked(size):
+      if unpacked > zip_members.most_unpacked(size):
         raise RawDataError(f"{path} of {size} bytes unpacks to {unpacked} and more: no dataset "
                            "shrinks that far, so it is not read")
       arrays[name] = _member(path, archive, member, size)
@@ -100,7 +90,7 @@ def _member(path, archive, member, size: int) -> np.ndarray:
                          f"but has {member.file_size - start} bytes")
     order = "F" if fortran else "C"
     if member.compress_type == zipfile.ZIP_STORED and length and shape:
-      offset = content_offset(path, member)
+      offset = zip_members.content_offset(path, member)
       if offset + member.file_size > size:
         raise RawDataError(f"{path} is truncated")
       return np.memmap(path, dtype, "r", offset + start, shape, order).view(np.ndarray)
@@ -108,17 +98,6 @@ def _member(path, archive, member, size: int) -> np.ndarray:
     # The archive's checksum is compared when the last byte is read.
     data = content.read()
   return np.frombuffer(data, dtype, math.prod(shape)).reshape(shape, order=order)
-
-
-def content_offset(path, member) -> int:
-  """Where an uncompressed member's bytes begin; its local header has lengths of its own."""
-  with open(path, "rb") as file:
-    file.seek(member.header_offset)
-    local = file.read(_LOCAL_HEADER)
-  if len(local) < _LOCAL_HEADER or local[:4] != b"PK\x03\x04":
-    raise RawDataError(f"{path} is damaged")
-  return (member.header_offset + _LOCAL_HEADER + int.from_bytes(local[26:28], "little")
-          + int.from_bytes(local[28:30], "little"))
 
 
 class Writer:

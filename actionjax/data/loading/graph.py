@@ -6,12 +6,14 @@ a video share one origin and one direction, and motion is that of consecutive fr
 apart the drawn ones are.
 """
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from actionjax.data.loading import pose2d, pose_sampling, transforms
+from actionjax.data.loading import inputs, pose_sampling, sampling, transforms
+from actionjax.errors import UserError
 from actionjax.skeletons import Layout
 
 # Scores up to this are missing joints (PreNormalize2D of PYSKL and of MMAction2 1.0; some versions
@@ -20,7 +22,7 @@ THRESHOLDS = {"pyskl": 0.01, "mmaction2": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
-class GraphConfig:
+class Config(inputs.Input):
   """How skeletons become normalised `pose3d` float32[M,T,J,3] or `pose2d` [M,T,J,2].
 
   `pose_score` float32[M,T,J] comes with them. Networks take all of it as it is: with
@@ -39,29 +41,51 @@ class GraphConfig:
   """
   num_frames: int = 100
   persons: int = 2
-  dimensions: int = 3
+  dimensions: Literal[2, 3] = 3
   image_size: tuple[int, int] = (1080, 1920)
   motion: bool = False
-  frames: str = "pyskl"
+  frames: pose_sampling.Released = "pyskl"
 
   def __post_init__(self):
-    if self.dimensions not in (2, 3):
-      raise ValueError(f"dimensions must be 2 or 3, not {self.dimensions}")
-    if self.frames not in pose2d.RELEASED:
-      raise ValueError(f"frames {self.frames!r} is neither {' nor '.join(pose2d.RELEASED)}")
-    if len(self.image_size) != 2 or min(self.image_size) < 1:
-      raise ValueError(f"image_size {self.image_size} is no (height, width)")
+    super().__post_init__()
+    if min(self.image_size) < 1:
+      raise ValueError(f"image_size must be (height, width), got {self.image_size}")
     for field in ("num_frames", "persons"):
       if getattr(self, field) < 1:
-        raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
 
   @property
   def source(self) -> str:
-    """The field of a record that is read."""
+    """The field of a record that is read, and the array that it becomes."""
     return f"pose{self.dimensions}d"
 
+  @property
+  def arrays(self) -> tuple[str, str]:
+    """See `inputs.Input`."""
+    return self.source, "pose_score"
 
-class Sequence(NamedTuple):
+  reads = arrays
+
+  def check_model(self, model, layout: Layout | None, path: str) -> None:
+    """Raises UserError where a model takes other skeletons than normalised ones, or these cannot be
+    made."""
+    if "pose_score" not in model.inputs:
+      return
+    if self.dimensions == 3:
+      _ = layout.spine, layout.centre  # which raise where there are none
+    if not hasattr(model, "normalise"):
+      raise UserError(f"{path}: data.graph yields normalised skeletons for graph networks, but the "
+                      "model draws them in pixels; give data.pose2d instead")
+    if model.normalise != "none":
+      raise UserError(f"{path}.model.normalise must be none: {path}.data.graph yields normalised "
+                      "skeletons")
+    if getattr(model, "stream", "").endswith("_motion"):
+      raise UserError(f"{path}.model.stream={model.stream}: beside {path}.data.graph give "
+                      f"data.graph.motion=True and stream={model.stream.removesuffix('_motion')}, "
+                      "so that the motion is that of consecutive frames")
+
+
+class Clip(NamedTuple):
   """A whole normalised clip: points float32[M,T,J,D], score float32[M,T,J]."""
   points: np.ndarray
   score: np.ndarray
@@ -72,7 +96,7 @@ class Sequence(NamedTuple):
     return self.points.shape[1]
 
 
-def sequence(config: GraphConfig, record: dict, layout: Layout) -> Sequence:
+def normalised(config: Config, record: dict, layout: Layout) -> Clip:
   """The normalised skeletons of a record.
 
   Raises:
@@ -97,7 +121,7 @@ def sequence(config: GraphConfig, record: dict, layout: Layout) -> Sequence:
     if config.dimensions == 2:
       score = (_next(score) + score) / 2
       score[:, -1] = 0
-  return Sequence(points.astype(np.float32), score.astype(np.float32))
+  return Clip(points.astype(np.float32), score.astype(np.float32))
 
 
 def upright(points: np.ndarray, score: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -137,19 +161,38 @@ def upright(points: np.ndarray, score: np.ndarray, layout: Layout) -> tuple[np.n
   return points, score
 
 
-def test_frames(config: GraphConfig, clip: Sequence, clips: int) -> np.ndarray:
-  """The frames of the released code's test clips, int[clips,T]."""
-  return pose_sampling.evaluation_frames(clip.num_frames, config.num_frames, clips,
-                                         extra_draw=config.frames == "pyskl")
+def spec(config: Config, layout: Layout, test: bool) -> dict:
+  """See `inputs`."""
+  shape = (config.persons, config.num_frames, layout.num_joints)
+  return {config.source: ((*shape, config.dimensions), np.float32),
+          "pose_score": (shape, np.float32)}
 
 
-def apply(config: GraphConfig, clip: Sequence, frames: np.ndarray, mirror: bool,
-          layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-  """Points float32[M,T,J,D] and scores float32[M,T,J] of some frames, mirrored or not."""
+def draw(config: Config, record: dict, shared: inputs.Shared,
+         rng: np.random.Generator) -> tuple[Clip, np.ndarray]:
+  """The normalised clip, and frames int[T] of a part of it."""
+  clip = normalised(config, record, shared.layout)
+  first, length = sampling.cut(clip.num_frames, shortest=shared.shortest, draws=shared.interval)
+  return clip, first + pose_sampling.uniform_frames(length, config.num_frames, rng)
+
+
+def views(config: Config, record: dict,
+          shared: Sequence[inputs.Shared]) -> list[tuple[Clip, np.ndarray]]:
+  """The normalised clip, and the frames int[T] of each of the released code's test clips."""
+  clip = normalised(config, record, shared[0].layout)
+  return [(clip, frames) for frames in pose_sampling.test_frames(
+      clip.num_frames, config.num_frames, len(shared), config.frames)]
+
+
+def apply(config: Config, record: dict, shared: inputs.Shared,
+          choice: tuple[Clip, np.ndarray]) -> dict:
+  """Points float32[M,T,J,D] and `pose_score` float32[M,T,J] of some frames, mirrored or not."""
+  clip, frames = choice
   points, score = transforms.pick_pose(*clip, frames, config.persons)
-  if mirror:
-    points, score = transforms.mirror_pose(points, layout), score[..., layout.mirror]
-  return points, score
+  if shared.mirror:
+    points, score = (transforms.mirror_pose(points, shared.layout),
+                     score[..., shared.layout.mirror])
+  return {config.source: points, "pose_score": score}
 
 
 def _next(x):

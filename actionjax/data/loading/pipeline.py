@@ -18,28 +18,20 @@ from actionjax import workers
 from actionjax.data import catalogue, own
 from actionjax.data.clips import protocols
 from actionjax.data.clips.dataset import ClipDataset
-
-# Whoever reads batches finds here what describes them.
-from actionjax.data.loading.clip_transform import ClipTransform as ClipTransform
-from actionjax.data.loading.config import CROPS as CROPS
-from actionjax.data.loading.config import DataConfig as DataConfig
-from actionjax.data.loading.config import PoseConfig as PoseConfig
-from actionjax.data.loading.config import VideoConfig as VideoConfig
-from actionjax.data.loading.config import batch_spec as batch_spec
-from actionjax.data.loading.config import model_inputs as model_inputs
-from actionjax.data.loading.config import only as only
-from actionjax.data.loading.graph import GraphConfig as GraphConfig
-from actionjax.data.loading.pose2d import Pose2dConfig as Pose2dConfig
+from actionjax.data.loading.clip_transform import ClipTransform
+from actionjax.data.loading.config import DataConfig, batch_spec
 from actionjax.errors import UnreadableClipError, UserError
+
+SPLITS = protocols.SPLITS
 
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-  """One part of a dataset as a Grain source: `clips[i]` is (position, record or None).
+  """One split of a dataset as a Grain source: `clips[i]` is (position, record or None).
 
   Attributes:
     dataset: a `clips.dataset.ClipDataset`.
-    rows: int[n], the part's records.
+    rows: int[n], the split's records.
     padding: rows of None at the end, which fill the last evaluation batch.
   """
   dataset: ClipDataset
@@ -56,21 +48,22 @@ class Clips:
     return position, self.dataset[int(self.rows[position])]
 
 
-def open_part(config: DataConfig, data_dir: str | None, part: str) -> Clips:
-  """The clips of a protocol's part: "train", "fit", "validation" or "test".
+def open_split(config: DataConfig, data_dir: str | None, split: str) -> Clips:
+  """The clips of a protocol's split, one of `SPLITS`.
 
   Raises:
-    UserError: the dataset is not prepared, or has no such variant, protocol or part, or no
+    UserError: the dataset is not prepared, or has no such variant, protocol or split, or no
       frames where they are asked for.
   """
   dataset = catalogue.open_dataset(data_dir, config.dataset, config.variant)
-  builder = catalogue.of(dataset)
   if own.is_own(config.dataset) and config.about is not None:
     catalogue.check_same(config.about, dataset)
-  if config.video and dataset.info["modality"] == "none":
+  reader = next((name for name, read in config.inputs.items() if "frames" in read.reads), None)
+  if reader and dataset.info["modality"] == "none":
     raise UserError(f"{config.dataset}{f'/{config.variant}' if config.variant else ''} holds "
-                    "skeletons alone, but data.video asks for frames; prepare it with its videos")
-  rows = protocols.split(dataset.index, catalogue.protocol(builder, config.protocol), part,
+                    f"skeletons alone, but data.{reader} asks for frames; prepare it with its "
+                    "videos")
+  rows = protocols.split(dataset.index, catalogue.of(dataset).protocol(config.protocol), split,
                          validation=config.validation)
   return Clips(dataset, np.asarray(rows))
 
@@ -81,7 +74,7 @@ class _Load:
   def __init__(self, config: DataConfig, transform, views: int | None = None):
     """views: leading axis that empty rows of a test have, as the others."""
     self.transform = transform
-    inputs = model_inputs(config) if views else ()
+    inputs = config.arrays if views else ()
     self.spec = {key: ((views, *value.shape[1:]) if key in inputs else value.shape[1:],
                        value.dtype)
                  for key, value in batch_spec(config, 1, test=views is not None).items()}
@@ -179,7 +172,7 @@ def train_batches(clips: Clips, config: DataConfig, *, batch_size: int, seed: in
 
   Yields:
     dicts of NumPy arrays as `batch_spec` has them, plus `position` int32[b] (row within the
-    part) and `unreadable` float32[b].
+    split) and `unreadable` float32[b].
   """
   rows = _process_rows(
       _Shuffled(grain.MapDataset.source(clips).seed(seed), seed).repeat()
@@ -189,7 +182,7 @@ def train_batches(clips: Clips, config: DataConfig, *, batch_size: int, seed: in
 
 
 def test_batches(clips: Clips, config: DataConfig, *, batch_size: int, views: int = 1,
-                 crops: str = "centre", flips: bool = False, process: int | None = None,
+                 crops: str = "center", flips: bool = False, process: int | None = None,
                  processes: int | None = None):
   """Iterator over this process' rows of every clip once, in order, the last batch padded.
 

@@ -2,22 +2,22 @@
 2022, section 3.2, and the released pipelines).
 
 Frames are drawn, skeletons cut to the square of all their joints, and a window of that square
-scaled to the network's input. A `Framing` is all that chance, or the number of a test clip,
+scaled to the network's input. The `Framing` is all that chance, or the number of a test clip,
 decides; a video can go through the same one.
 """
 import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from actionjax.data.loading import pose_sampling, transforms
+from actionjax.data.loading import inputs, pose_sampling, sampling, transforms
+from actionjax.data.loading.framing import Framing
 from actionjax.skeletons import Layout
-
-TEST_RESIZE = ("square", "centre")
-RELEASED = ("pyskl", "mmaction2")
 
 
 @dataclasses.dataclass(frozen=True)
-class Pose2dConfig:
+class Config(inputs.Input):
   """How 2D skeletons become `pose2d` float32[M,T,V,2] and `pose_score` float32[M,T,V].
 
   The defaults are those of the released PoseC3D. Coordinates count pixels of an image of `size`
@@ -29,11 +29,11 @@ class Pose2dConfig:
     size: (h, w) of the image in training, a random window of the joints' square.
     test_size: (h, w) at test.
     short_side: of the square, in pixels, before the window is drawn from whole pixels.
-    padding, threshold, hw_ratio: of the joints' box; see `pose_sampling.compact`.
+    padding, hw_ratio: of the joints' box; see `pose_sampling.compact`.
     area, aspect: of the window; see `pose_sampling.random_resized_box`.
     test_resize: "square" scales the whole box to `test_size`, whatever its shape (PYSKL);
-      "centre" takes the largest window of that shape in its middle (MMAction2).
-    frames: whose test clips: "pyskl" or "mmaction2"; see `pose_sampling.evaluation_frames`.
+      "center" takes the largest window of that shape in its middle (MMAction2).
+    frames: whose test clips: "pyskl" or "mmaction2"; see `pose_sampling.test_frames`.
   """
   num_frames: int = 48
   persons: int = 2
@@ -41,63 +41,92 @@ class Pose2dConfig:
   test_size: tuple[int, int] = (64, 64)
   short_side: int = 64
   padding: float = 0.25
-  threshold: float = 10.0
   hw_ratio: float = 1.0
   area: tuple[float, float] = (0.56, 1.0)
   aspect: tuple[float, float] = (3 / 4, 4 / 3)
-  test_resize: str = "square"
-  frames: str = "pyskl"
+  test_resize: Literal["square", "center"] = "square"
+  frames: pose_sampling.Released = "pyskl"
+
+  arrays: ClassVar = ("pose2d", "pose_score")
+  reads: ClassVar = ("pose2d", "pose_score")
+  frames_others: ClassVar = True
 
   def __post_init__(self):
-    for field, known in (("test_resize", TEST_RESIZE), ("frames", RELEASED)):
-      if getattr(self, field) not in known:
-        raise ValueError(f"{field} {getattr(self, field)!r} is neither {' nor '.join(known)}")
+    super().__post_init__()
     for field in ("size", "test_size"):
-      if len(getattr(self, field)) != 2 or min(getattr(self, field)) < 1:
-        raise ValueError(f"{field} {getattr(self, field)} is no (height, width)")
+      if min(getattr(self, field)) < 1:
+        raise ValueError(f"{field} must be (height, width), got {getattr(self, field)}")
     for field in ("num_frames", "persons", "short_side"):
       if getattr(self, field) < 1:
-        raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
     for field, most in (("area", 1), ("aspect", np.inf)):
       low, high = getattr(self, field)
       if not 0 < low <= high <= most:
-        raise ValueError(f"{field} {low}, {high} are no bounds in (0, {most:g}]")
+        raise ValueError(f"{field} must be two rising bounds in (0, {most:g}], got {low}, {high}")
     if self.hw_ratio <= 0 or self.padding < 0:
-      raise ValueError(f"hw_ratio {self.hw_ratio} and padding {self.padding} make no box")
+      raise ValueError("hw_ratio must be above 0 and padding 0 or more, got "
+                       f"{self.hw_ratio} and {self.padding}")
+
+  @property
+  def room(self) -> bool:
+    """The largest window of a box in its middle leaves some beside it; the whole box none."""
+    return self.test_resize == "center"
+
+  def check_model(self, model, layout: Layout | None, path: str) -> None:
+    """Raises UserError where a model draws skeletons in another image than this one."""
+    if "pose2d" in model.inputs and hasattr(model, "check_pixels"):
+      model.check_pixels(self.size, self.test_size)
 
 
-@dataclasses.dataclass(frozen=True)
-class Framing:
-  """Which frames of a clip, and which part of the image.
+def spec(config: Config, layout: Layout, test: bool) -> dict:
+  """See `inputs`."""
+  shape = (config.persons, config.num_frames, layout.num_joints)
+  return {"pose2d": ((*shape, 2), np.float32), "pose_score": (shape, np.float32)}
 
-  Attributes:
-    frames: int[T].
-    box: float[4] x0, y0, x1, y1 in pixels of the stored frame, counted from pixels' corners; may
-      leave the image.
-    size: (h, w) that the box is scaled to.
-    mirror: None, or the sum of a joint's x and its mirror image's.
+
+def draw(config: Config, record: dict, shared: inputs.Shared, rng: np.random.Generator) -> Framing:
+  """A random framing of a part of a clip. Raises UserError where it lacks skeletons."""
+  transforms.check_skeletons(record, shared.layout, "pose2d", "data.pose2d")
+  first, length = sampling.cut(record["pose2d"].shape[1], shortest=shared.shortest,
+                               draws=shared.interval)
+  frames = first + pose_sampling.uniform_frames(length, config.num_frames, rng)
+  size, box = _compact(config, record, frames)
+  resized = pose_sampling.short_side(size, config.short_side)
+  window = pose_sampling.random_resized_box(resized, rng, area=config.area, aspect=config.aspect)
+  return Framing(frames, _within(box, size, resized, window), config.size,
+                 config.size[1] if shared.mirror else None, config.frames)
+
+
+def views(config: Config, record: dict, shared: Sequence[inputs.Shared]) -> list[Framing]:
+  """The framings of all test clips, which share one box. Raises UserError as `draw`.
+
+  The released code mirrors maps, which takes x to w - 1 - x. Of the maps themselves this is the
+  mirror image but for the outermost pixels of each joint's window, which the released code cuts
+  asymmetrically.
   """
-  frames: np.ndarray
-  box: np.ndarray
-  size: tuple[int, int]
-  mirror: int | None = None
+  transforms.check_skeletons(record, shared[0].layout, "pose2d", "data.pose2d")
+  frames = pose_sampling.test_frames(record["pose2d"].shape[1], config.num_frames, len(shared),
+                                     config.frames)
+  size, box = _compact(config, record, frames.ravel())
+  return [Framing(clip, _test_box(config, size, box, view.at), config.test_size,
+                  config.test_size[1] - 1 if view.mirror else None, config.frames)
+          for clip, view in zip(frames, shared)]
 
-  def window(self, size: tuple[int, int]) -> transforms.Window:
-    """The box for a video, as whole pixels; see `snapped`."""
-    x0, y0, x1, y1 = (int(corner) for corner in self.box)
-    return transforms.Window(x0, y0, x1, y1, size, self.mirror is not None)
 
-  def snapped(self) -> "Framing":
-    """The same with a box of whole pixels, at least one: video and skeletons then agree."""
-    low = np.round(self.box[:2])
-    return dataclasses.replace(
-        self, box=np.concatenate([low, np.maximum(np.round(self.box[2:]), low + 1)]))
+def apply(config: Config, record: dict, shared: inputs.Shared, choice: Framing) -> dict:
+  """`pose2d` float32[M,T,V,2] and `pose_score` float32[M,T,V] of a framing."""
+  points, score = _picked(config, record, choice.frames)
+  scale = np.array(choice.size[::-1]) / (choice.box[2:] - choice.box[:2])
+  points = np.where(score[..., None] > 0, (points - choice.box[:2]) * scale, 0)
+  if choice.mirror is not None:
+    points, score = pose_sampling.flip(points, score, choice.mirror, shared.layout)
+  return {"pose2d": points.astype(np.float32), "pose_score": score.astype(np.float32)}
 
 
 def image_size(record: dict) -> tuple[int, int]:
   """(height, width) of the stored frame; where the record does not know it, what holds all joints.
 
-  It only matters for skeletons that are too small to be cut out (`Pose2dConfig.threshold`).
+  It only matters for skeletons that are too small to be cut out (see `pose_sampling.compact`).
   """
   height, width = (int(side) for side in record.get("image_size", (0, 0)))
   if height > 0 and width > 0:
@@ -105,62 +134,6 @@ def image_size(record: dict) -> tuple[int, int]:
   points = record["pose2d"][record["pose_score"] > 0]
   width, height = (int(np.ceil(side)) for side in points.max(0, initial=1))
   return height, width
-
-
-def training(config: Pose2dConfig, record: dict, first: int, length: int, mirror: bool,
-             rng: np.random.Generator) -> Framing:
-  """A random framing of `length` frames of a clip from `first` on."""
-  frames = first + pose_sampling.uniform_frames(length, config.num_frames, rng)
-  size, box = _compact(config, record, frames)
-  resized = pose_sampling.short_side(size, config.short_side)
-  window = pose_sampling.random_resized_box(resized, rng, area=config.area, aspect=config.aspect)
-  return Framing(frames, _within(box, size, resized, window), config.size,
-                 config.size[1] if mirror else None)
-
-
-def testing(config: Pose2dConfig, record: dict, clips: int,
-            at: tuple[float, float] = (0.5, 0.5)) -> list[Framing]:
-  """The framings of all test clips, which share one box.
-
-  Args:
-    at: place (x, y) in [0,1]^2 of the window in the room that "centre" leaves.
-  """
-  frames = test_frames(config, record["pose2d"].shape[1], config.num_frames, clips)
-  size, box = _compact(config, record, frames.ravel())
-  if config.test_resize == "centre":
-    # The scale of the shape's tighter side; MMAction2 knows squares alone.
-    scale = max(config.test_size[0] / size[0], config.test_size[1] / size[1])
-    resized = tuple(int(side * scale + 0.5) for side in size)
-    h, w = config.test_size
-    x, y = int(at[0] * (resized[1] - w)), int(at[1] * (resized[0] - h))
-    box = _within(box, size, resized, (x, y, x + w, y + h))
-  return [Framing(clip, np.asarray(box, np.float64), config.test_size) for clip in frames]
-
-
-def test_frames(config: Pose2dConfig, num_frames: int, length: int, clips: int) -> np.ndarray:
-  """int[clips,length], as the released code of `config.frames` chooses them."""
-  return pose_sampling.evaluation_frames(num_frames, length, clips,
-                                         extra_draw=config.frames == "pyskl")
-
-
-def mirrored(framing: Framing) -> Framing:
-  """The mirrored test view. The released code reverses the maps, which takes x to w - 1 - x.
-
-  Of the maps themselves this is the mirror image but for the outermost pixels of each joint's
-  window, which the released code cuts asymmetrically.
-  """
-  return dataclasses.replace(framing, mirror=framing.size[1] - 1)
-
-
-def apply(config: Pose2dConfig, record: dict, framing: Framing,
-          layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-  """`pose2d` float32[M,T,V,2] and `pose_score` float32[M,T,V] of a framing."""
-  points, score = _picked(config, record, framing.frames)
-  scale = np.array(framing.size[::-1]) / (framing.box[2:] - framing.box[:2])
-  points = np.where(score[..., None] > 0, (points - framing.box[:2]) * scale, 0)
-  if framing.mirror is not None:
-    points, score = pose_sampling.flip(points, score, framing.mirror, layout)
-  return points.astype(np.float32), score
 
 
 def _picked(config, record, frames):
@@ -175,9 +148,20 @@ def _compact(config, record, frames):
   """Size (h, w) and box of the part of the image that the skeletons are in."""
   points, _ = _picked(config, record, frames)
   _, size, box = pose_sampling.compact(
-      points, image_size(record), padding=config.padding, threshold=config.threshold,
-      hw_ratio=config.hw_ratio)
+      points, image_size(record), padding=config.padding, hw_ratio=config.hw_ratio)
   return size, box
+
+
+def _test_box(config, size, box, at):
+  """float[4] of a test view: the whole box, or of its largest window the one at (x, y)."""
+  if config.test_resize == "square":
+    return np.asarray(box, np.float64)
+  # The scale of the shape's tighter side; MMAction2 knows squares alone.
+  scale = max(config.test_size[0] / size[0], config.test_size[1] / size[1])
+  resized = tuple(int(side * scale + 0.5) for side in size)
+  h, w = config.test_size
+  x, y = int(at[0] * (resized[1] - w)), int(at[1] * (resized[0] - h))
+  return _within(box, size, resized, (x, y, x + w, y + h))
 
 
 def _within(box, size, resized, window):

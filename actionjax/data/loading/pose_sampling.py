@@ -9,12 +9,16 @@ by frame.
 Points are float[M,T,V,2] in pixels, and a joint at 0 is a missing one: it stays there.
 """
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from actionjax.skeletons import Layout
 
 TEST_SEED = 255
+# Whose test clips there are; see `test_frames`.
+Released = Literal["pyskl", "mmaction2"]
+RELEASED = get_args(Released)
 
 
 def uniform_frames(num_frames: int, length: int, rng: np.random.Generator) -> np.ndarray:
@@ -63,6 +67,11 @@ def evaluation_frames(num_frames: int, length: int, num_clips: int = 1, *,
     start = clip if num_frames < num_clips else clip * num_frames // num_clips
     clips.append(_uniform(num_frames, length, start, choose, rng.randint))
   return np.stack(clips)
+
+
+def test_frames(num_frames: int, length: int, num_clips: int, released: str) -> np.ndarray:
+  """The frames of test clips, int[num_clips,length], as the code of `released` chooses them."""
+  return evaluation_frames(num_frames, length, num_clips, extra_draw=released == "pyskl")
 
 
 def _uniform(num_frames, length, start, choose, below):

@@ -1,9 +1,10 @@
 """Datasets that users bring. What is known of them stands in their prepared folder.
 
-Classes, layout and protocols of a published dataset are constants of its module in
-`data/builders`, known without data. Those of a user's own are found in the raw files when it is
-prepared; from then on `KIND:NAME`, such as `folder:mine`, names it wherever a dataset is named.
-Each kind is a module of this package:
+Classes, layout and protocols of a published dataset stand in its module of `data/builders`, known
+without data. Those of a user's own are found in the raw files when it is prepared; from then on
+`KIND:NAME`, such as `folder:mine`, names it wherever a dataset is named. A `Dataset` is made of it
+by `of_survey` while it is prepared, by `of_prepared` afterwards, and by `of_facts` where only a
+config or a checkpoint is at hand. Each kind is a module of this package:
 
   VERSION: str             raised when the records it makes change
   OPTIONS: dict            option -> default; the command's flags of the same names
@@ -15,13 +16,17 @@ Each kind is a module of this package:
       done to the clip that is worth counting; raises RawDataError
 """
 import dataclasses
+import functools
 import importlib
 import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from actionjax.data.formats import archives
+from actionjax.data.clips import definition
+from actionjax.data.clips.dataset import ClipDataset, Index
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats.findings import Findings, shown
 from actionjax.errors import UserError
 
@@ -33,8 +38,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclasses.dataclass(frozen=True)
-class About:
-  """What networks, configs and checkpoints have to know of a user's dataset.
+class Facts:
+  """What networks, configs and checkpoints have to know of a user's dataset; plain JSON there.
 
   Attributes:
     class_names: by label.
@@ -49,6 +54,12 @@ class About:
   poses: tuple[str, ...] = ()
   protocols: tuple[str, ...] = ()
 
+  @classmethod
+  def of(cls, info: Mapping) -> "Facts":
+    """What a prepared dataset's info says. Raises KeyError where it says too little."""
+    return cls(tuple(info["class_names"]), info["layout"], info["modality"],
+               tuple(info["poses"]), tuple(info["protocols"]))
+
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
@@ -56,17 +67,19 @@ class Survey:
 
   Attributes:
     clips: picklable, each with `clip_id`, `label`, `subject`, `camera` and `sources` (see
-      `data/builders`).
-    about: without protocols.
+      `clips/definition.py`).
+    facts: of the dataset that they make.
     splits: protocol -> part of `PARTS` -> ids of its clips.
     info: what else the dataset's info should tell, as JSON.
     listed: whether the raw data name the sides themselves.
+    remarks: lines for the user; a kind's module leaves them to `survey`.
   """
   clips: list
-  about: About
+  facts: Facts
   splits: dict[str, dict[str, set]]
   info: dict[str, Any] = dataclasses.field(default_factory=dict)
   listed: bool = False
+  remarks: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,105 +116,112 @@ def module(kind: str):
   return importlib.import_module(f"{__name__}.{kind}")
 
 
-class Builder:
-  """A user's dataset with the names of a module of `data/builders`.
+def complete(name: str, options: Mapping | None) -> dict[str, Any]:
+  """A kind's options, those that are not given at their defaults. Raises UserError."""
+  kind, _ = parse(name)
+  known = module(kind).OPTIONS
+  unknown = set(options or {}) - set(known)
+  if unknown:
+    raise UserError(f"{kind} has no option {', '.join(sorted(unknown))}; known: "
+                    f"{', '.join(known) or 'none'}")
+  return {**known, **(options or {})}
 
-  Before the raw files are surveyed, or the prepared folder is read, classes and layout are not
-  known, and asking for them is an error.
+
+def survey(name: str, raw_dir: str, options: Mapping) -> Survey:
+  """Lists the clips of a user's raw data.
+
+  Args:
+    name: the dataset's. raw_dir: folder or file of the raw data. options: all of the kind's.
+
+  Raises:
+    RawDataError: the first thing that is wrong with them, and how many more there are.
+    UserError: an option does not fit.
   """
-  NEEDS_RAW = True
-  FPS = 0.0  # each clip has its own
-
-  def __init__(self, name: str, about: About | None = None, options: dict | None = None):
-    self.kind, own_name = parse(name)
-    self._module = module(self.kind)
-    self.name, self.__doc__ = name, self._module.__doc__
-    self.__name__ = f"{self._module.__name__}:{own_name}"  # as a module of its own would be named
-    self.VERSION = self._module.VERSION
-    unknown = set(options or {}) - set(self._module.OPTIONS)
-    if unknown:
-      raise UserError(f"{self.kind} has no option {', '.join(sorted(unknown))}; known: "
-                      f"{', '.join(self._module.OPTIONS) or 'none'}")
-    self.VARIANTS = {own_name: dict(self._module.OPTIONS, **(options or {}))}
-    self.about = about
-    self.info: dict[str, Any] = {}
-    self._splits: dict[str, dict[str, set]] = {}
-    self._codes = None
-
-  @classmethod
-  def of(cls, dataset) -> "Builder":
-    """Of an opened `dataset.ClipDataset`, protocols included."""
-    builder = cls(dataset.info["dataset"], about_of(dataset.info))
-    with np.load(dataset.path / SPLITS_FILE, allow_pickle=False) as file:
-      builder._codes = dict(zip(dataset.index.clip_id.tolist(), file["codes"].T))
-    return builder
-
-  def find(self, raw_dir: str, **options) -> list:
-    """Surveys the raw files. Raises RawDataError at what is wrong with them."""
-    findings = Findings()
-    survey = self._module.survey(raw_dir, findings, **options)
-    findings.stop()
-    self._splits, self.info = survey.splits, survey.info
-    self.about = dataclasses.replace(survey.about, protocols=tuple(survey.splits))
-    remarks = [f"warning: {finding}" for finding in findings.all[:_MOST_REMARKS]]
-    if len(findings.all) > _MOST_REMARKS:
-      remarks.append(f"{len(findings.all)} warnings in all; --validate shows them")
-    return archives.Found(survey.clips, remarks)
-
-  def encode(self, raw, **options) -> dict:
-    """One record; see the package's docstring."""
-    return self._module.encode(raw, **options)
-
-  def _known(self) -> About:
-    if self.about is None:
-      raise UserError(f"nothing is known of {self.name} without its prepared folder; "
-                      "catalogue.about(name, data_dir) reads it")
-    return self.about
-
-  @property
-  def CLASS_NAMES(self) -> tuple[str, ...]:
-    return self._known().class_names
-
-  @property
-  def LAYOUT(self) -> str:
-    return self._known().layout
-
-  @property
-  def MODALITY(self) -> str:
-    return self._known().modality
-
-  @property
-  def POSES(self) -> tuple[str, ...]:
-    return self._known().poses
-
-  @property
-  def PROTOCOLS(self) -> dict:
-    return {name: self._protocol(i) for i, name in enumerate(self._known().protocols)}
-
-  def _protocol(self, number: int):
-    """A protocol of `data/clips/protocols.py` that looks clips up in the dataset's own lists."""
-    def protocol(index) -> dict[str, np.ndarray]:
-      codes = np.array([self._codes[clip][number] for clip in index.clip_id.tolist()], np.uint8)
-      parts = {part: codes == code for code, part in enumerate(PARTS, 1)}
-      if not parts["validation"].any():
-        del parts["validation"]  # held out of the training side instead
-      return parts
-    return protocol
-
-  def write_splits(self, folder, index) -> None:
-    """Writes `splits.npz`: codes uint8[P,N] by protocol and clip; 0 is no part, see `PARTS`."""
-    codes = np.zeros((len(self._splits), len(index)), np.uint8)
-    for row, parts in zip(codes, self._splits.values()):
-      for code, part in enumerate(PARTS, 1):
-        ids = parts.get(part, set())
-        row[[clip in ids for clip in index.clip_id.tolist()]] = code
-    np.savez(folder / SPLITS_FILE, codes=codes)
+  kind, _ = parse(name)
+  findings = Findings()
+  surveyed = module(kind).survey(raw_dir, findings, **options)
+  findings.stop()
+  remarks = [f"warning: {finding}" for finding in findings.all[:_MOST_REMARKS]]
+  if len(findings.all) > _MOST_REMARKS:
+    remarks.append(f"{len(findings.all)} warnings in all; --validate shows them")
+  return dataclasses.replace(surveyed, remarks=tuple(remarks))
 
 
-def about_of(info: dict) -> About:
-  """What a prepared dataset's info says of it."""
-  return About(tuple(info["class_names"]), info["layout"], info["modality"],
-               tuple(info["poses"]), tuple(info["protocols"]))
+# ---- datasets ------------------------------------------------------------------------
+
+def of_facts(name: str, facts: Facts) -> Dataset:
+  """A user's dataset as far as a config or a checkpoint knows it.
+
+  Which clips its protocols train and test on is not known without its folder: they raise UserError.
+  """
+  return _dataset(name, facts, module(parse(name)[0]).OPTIONS,
+                  {protocol: functools.partial(_unlisted, name) for protocol in facts.protocols})
+
+
+def of_survey(name: str, surveyed: Survey, options: Mapping) -> Dataset:
+  """The dataset that surveyed raw data make. `options`: all of the kind's."""
+  return _dataset(name, surveyed.facts, options, _protocols(surveyed.splits))
+
+
+def of_prepared(dataset: ClipDataset) -> Dataset:
+  """The dataset of a prepared folder, whose protocols stand in its `splits.npz`."""
+  facts = Facts.of(dataset.info)
+  with np.load(dataset.path / SPLITS_FILE, allow_pickle=False) as file:
+    splits = splits_of(facts.protocols, file["codes"], dataset.index.clip_id.tolist())
+  return _dataset(dataset.info["dataset"], facts, dataset.info["options"], _protocols(splits))
+
+
+def _dataset(name: str, facts: Facts, options: Mapping, protocols: Mapping) -> Dataset:
+  kind, own_name = parse(name)
+  return Dataset(
+      name=name, version=module(kind).VERSION, class_names=facts.class_names, layout=facts.layout,
+      modality=facts.modality, poses=facts.poses, fps=0.0, variants={own_name: dict(options)},
+      protocols=protocols, find=functools.partial(_find, name), encode=module(kind).encode)
+
+
+def _find(name: str, raw_dir: str, **options) -> definition.Found:
+  surveyed = survey(name, raw_dir, options)
+  return definition.Found(surveyed.clips, surveyed.remarks)
+
+
+# ---- protocols -----------------------------------------------------------------------
+
+def _protocols(splits: Mapping[str, Mapping[str, set]]) -> dict[str, Callable]:
+  return {name: functools.partial(_listed, parts) for name, parts in splits.items()}
+
+
+def _listed(parts: Mapping[str, set], index: Index) -> dict[str, np.ndarray]:
+  """A protocol of `data/clips/protocols.py` by lists of ids: part -> bool[N].
+
+  Without validation clips there is no such part: they are held out of the training side instead.
+  """
+  ids = index.clip_id.tolist()
+  masks = {part: np.array([clip in parts.get(part, ()) for clip in ids], bool) for part in PARTS}
+  if not masks["validation"].any():
+    del masks["validation"]
+  return masks
+
+
+def _unlisted(name: str, index: Index):
+  del index
+  raise UserError(f"which clips of {name} train is told by its prepared folder alone; "
+                  "catalogue.of(dataset) reads it")
+
+
+def codes_of(splits: Mapping[str, Mapping[str, set]], ids: list[str]) -> np.ndarray:
+  """Lists of ids as codes uint8[P,N] by protocol and clip: 0 is no part, 1 the first of `PARTS`."""
+  codes = np.zeros((len(splits), len(ids)), np.uint8)
+  for row, parts in zip(codes, splits.values()):
+    for code, part in enumerate(PARTS, 1):
+      row[[clip in parts.get(part, ()) for clip in ids]] = code
+  return codes
+
+
+def splits_of(names: Iterable[str], codes: np.ndarray, ids: list[str]) -> dict[str, dict[str, set]]:
+  """What `codes_of` was given: protocol -> part -> ids, without empty parts."""
+  return {name: {part: {ids[i] for i in np.flatnonzero(row == code)}
+                 for code, part in enumerate(PARTS, 1) if (row == code).any()}
+          for name, row in zip(names, codes)}
 
 
 def command(name: str) -> str:

@@ -94,8 +94,8 @@ def survey(raw_dir: str, findings: Findings, *, layout: str, class_names: str) -
   if not splits:
     splits = columns.protocols([clip.clip_id for clip in clips], [clip.label for clip in clips],
                                [clip.subject for clip in clips], None)
-  about = own.About(names, layout, "none", ("pose2d" if width == 2 else "pose3d",))
-  return own.Survey(clips, about, splits, {"ignored_splits": ignored} if ignored else {},
+  facts = own.Facts(names, layout, "none", ("pose2d" if width == 2 else "pose3d",), tuple(splits))
+  return own.Survey(clips, facts, splits, {"ignored_splits": ignored} if ignored else {},
                     listed)
 
 

@@ -119,7 +119,8 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
   modality = "colour" if any(video for _, video, _ in files) else "none"
   info = {key: value for key, value in (("subjects", subject_names), ("cameras", camera_names))
           if value}
-  return own.Survey(clips, own.About(names, layout, modality, poses), protocols, info)
+  facts = own.Facts(names, layout, modality, poses, tuple(protocols))
+  return own.Survey(clips, facts, protocols, info)
 
 
 # ---- skeletons -----------------------------------------------------------------------

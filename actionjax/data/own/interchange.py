@@ -52,14 +52,12 @@ def survey(raw_dir: str, findings: Findings) -> own.Survey:
                                for name in ("label", "subject", "camera"))
   clips = [RawClip(*row, str(folder), number, sources)
            for number, row in enumerate(zip(ids, labels, subjects, cameras))]
-  splits = {}
-  for name, codes in zip(reader.header.protocols, reader.splits):
-    splits[name] = {part: {ids[i] for i in np.flatnonzero(codes == code)}
-                    for code, part in enumerate(own.PARTS, 1) if (codes == code).any()}
+  splits = own.splits_of(reader.header.protocols, reader.splits, ids)
   if not splits:
     splits = columns.protocols(ids, labels, subjects, None)
-  about = own.About(reader.header.class_names, reader.header.layout, "none", reader.poses)
-  return own.Survey(clips, about, splits)
+  facts = own.Facts(reader.header.class_names, reader.header.layout, "none", reader.poses,
+                    tuple(splits))
+  return own.Survey(clips, facts, splits)
 
 
 @functools.lru_cache(maxsize=2)

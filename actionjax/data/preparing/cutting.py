@@ -58,7 +58,6 @@ def cut(dataset: ClipDataset, data_dir, *, size: int | None = None,
   """
   _check(dataset, size, frames, hold, skeletons_only, mib)
   from actionjax.data.preparing import tfds_dataset
-  name, variant = dataset.info["dataset"], dataset.info["variant"]
   place = pathlib.Path(data_dir) / dataset.path.relative_to(dataset.path.parents[2])
   if place.exists():
     raise UserError(f"{place} is there already; delete it, or give another folder")
@@ -77,12 +76,14 @@ def cut(dataset: ClipDataset, data_dir, *, size: int | None = None,
       poses += sum(len(zlib.compress(record[key].tobytes()))
                    for key in ("pose3d", "pose2d", "pose_score"))
     folder, shards = tfds_dataset.write(
-        name, variant, root, sizes, lambda number: (staged / str(number)).read_bytes(),
+        catalogue.of(dataset), catalogue.module(dataset.info["dataset"]),
+        dataset.info["variant"], root, sizes,
+        lambda number: (staged / str(number)).read_bytes(),
         compression=_COMPRESSION)
     has_frames, index = tfds_dataset.read_back(folder, shards)
     index.save(folder / INDEX_FILE)
-    if own.is_own(name):
-      catalogue.of(dataset).write_splits(folder, index)
+    if own.is_own(dataset.info["dataset"]):  # the same clips in the same order
+      shutil.copy(dataset.path / own.SPLITS_FILE, folder)
     done = {"size": size, "frames": frames, "hold": hold, "skeletons_only": skeletons_only,
             "bits": 8, "pose3d_grid": POSE3D_GRID, "pose2d_grid": POSE2D_GRID,
             "from_key": dataset.info["key"]}

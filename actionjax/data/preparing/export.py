@@ -21,7 +21,7 @@ def export(dataset, folder) -> dict:
   Raises:
     UserError: its clips have no skeletons, or the folder cannot be written to.
   """
-  builder = catalogue.of(dataset)
+  source = catalogue.of(dataset)
   first = dataset[0]
   poses = [name for name in ("pose3d", "pose2d") if first[name].shape[2]]
   if not poses:
@@ -42,10 +42,10 @@ def export(dataset, folder) -> dict:
                            record["pose_score"], size),
                  record["subject"], record["camera"], record["setup"], record["fps"])
 
-  splits = np.zeros((len(builder.PROTOCOLS), len(dataset)), np.uint8)
-  for row, protocol in zip(splits, builder.PROTOCOLS.values()):
+  splits = np.zeros((len(source.protocols), len(dataset)), np.uint8)
+  for row, protocol in zip(splits, source.protocols.values()):
     for part, mask in protocol(dataset.index).items():
       row[mask] = own.PARTS.index(part) + 1
   write(folder, Header(tuple(dataset.info["class_names"]), dataset.info["layout"],
-                       tuple(builder.PROTOCOLS)), clips(), splits)
+                       tuple(source.protocols)), clips(), splits)
   return {"clips": len(dataset), "poses": poses}

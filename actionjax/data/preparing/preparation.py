@@ -1,4 +1,4 @@
-"""Raw dataset -> prepared dataset, for any builder module.
+"""Raw dataset -> prepared dataset, published ones and users' own alike.
 
 Each clip is encoded by a worker process and staged as one file (`staging`), put in place
 whole. When all are there, the staged records are copied into a TFDS dataset beside them, read
@@ -14,7 +14,9 @@ depends on nothing but the raw files. In `<data_dir>/<dataset>/<variant>/`:
   .building-1.0.0/      a dataset being put together
 """
 import contextlib
+import dataclasses
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -28,6 +30,7 @@ import numpy as np
 from actionjax.data import catalogue, own
 from actionjax.data.clips import record
 from actionjax.data.clips.dataset import INDEX_FILE, INFO_FILE, ClipDataset, Index
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.formats.findings import shown
 from actionjax.data.preparing import staging
 from actionjax.errors import UserError
@@ -43,7 +46,7 @@ def fingerprint(clips) -> str:
   videos is that of the two ends (see `raw_files.digest`), and what a table says of the clips.
 
   Args:
-    clips: what a builder's `find` returns.
+    clips: what a dataset's `find` returns.
   """
   digest = hashlib.sha256()
   for clip in sorted(clips, key=lambda clip: clip.clip_id):
@@ -60,30 +63,76 @@ def _key(version: str, options: dict, raw: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Raw:
+  """A dataset's raw files, listed.
+
+  Attributes:
+    source: the dataset. variant: of it.
+    clips: what its `find` gives, in the order of their ids. remarks: on them, for the user.
+    survey: of a user's own dataset; None of a published one.
+  """
+  source: Dataset
+  variant: str
+  clips: list
+  remarks: tuple[str, ...]
+  survey: own.Survey | None = None
+
+  @property
+  def options(self) -> dict:
+    """The keyword arguments of the dataset's `encode`."""
+    return self.source.options(self.variant)
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """See `fingerprint`."""
+    return fingerprint(self.clips)
+
+  @property
+  def key(self) -> str:
+    """See `_key`."""
+    return _key(self.source.version, self.options, self.fingerprint)
+
+
+def _list(name: str, variant: str, raw_dir: str | None, options: dict) -> _Raw:
+  """Lists the raw clips. Raises RawDataError."""
+  if own.is_own(name):
+    survey = own.survey(name, raw_dir, options)
+    source, clips, remarks = own.of_survey(name, survey, options), survey.clips, survey.remarks
+  else:
+    survey, source = None, catalogue.load(name)
+    clips = source.find(raw_dir, **options)
+    remarks = clips.remarks
+  return _Raw(source, variant, sorted(clips, key=lambda clip: clip.clip_id), remarks, survey)
+
+
 # ---- the finished dataset --------------------------------------------------------------
 
-def _build(module, name, variant, raw, key, staged, root, facts) -> pathlib.Path:
+def _build(raw: _Raw, staged, root, facts) -> pathlib.Path:
   """A finished dataset's folder below `root`: records, index and, last, the info file."""
+  source = raw.source
   needed = sum(path.stat().st_size for path in staged)
   # Better said before minutes of copying than after.
   if shutil.disk_usage(root).free < 1.05 * needed:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(root))
   from actionjax.data.preparing import tfds_dataset
   folder, shards = tfds_dataset.write(
-      name, variant, root, [path.stat().st_size - 4 for path in staged],
+      source, catalogue.module(source.name), raw.variant, root,
+      [path.stat().st_size - 4 for path in staged],
       lambda i: staging.read(staged[i]))
   frames, index = tfds_dataset.read_back(folder, shards)
   index.save(folder / INDEX_FILE)
   info = {
-      "format": record.FORMAT, "dataset": name, "variant": variant,
-      "version": module.VERSION, "options": module.VARIANTS[variant],
-      "class_names": list(module.CLASS_NAMES), "layout": module.LAYOUT,
-      "modality": module.MODALITY if frames else "none", "fps": module.FPS,
-      **facts, "fingerprint": raw, "key": key,
+      "format": record.FORMAT, "dataset": source.name, "variant": raw.variant,
+      "version": source.version, "options": raw.options,
+      "class_names": list(source.class_names), "layout": source.layout,
+      "modality": source.modality if frames else "none", "fps": source.fps,
+      **facts, "fingerprint": raw.fingerprint, "key": raw.key,
       "num_clips": len(index), "num_frames": int(index.num_frames.sum()), "shards": shards}
-  if isinstance(module, own.Builder):
-    module.write_splits(folder, index)
-    info |= {"poses": module.about.poses, "protocols": module.about.protocols, **module.info}
+  if raw.survey is not None:
+    np.savez(folder / own.SPLITS_FILE,
+             codes=own.codes_of(raw.survey.splits, index.clip_id.tolist()))
+    info |= {"poses": source.poses, "protocols": list(source.protocols), **raw.survey.info}
   (folder / INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
   return folder
 
@@ -138,12 +187,12 @@ def _publish(built: pathlib.Path, place: pathlib.Path) -> None:
   os.replace(built, place)
 
 
-def _counts(module, index: Index) -> dict:
+def _counts(source: Dataset, index: Index) -> dict:
   protocols = {}
-  for name, protocol in module.PROTOCOLS.items():
+  for name, protocol in source.protocols.items():
     protocols[name] = {part: int(mask.sum()) for part, mask in protocol(index).items()}
-  classes = np.bincount(index.label, minlength=len(module.CLASS_NAMES))
-  return {"protocols": protocols, "classes": dict(zip(module.CLASS_NAMES, classes.tolist()))}
+  classes = np.bincount(index.label, minlength=len(source.class_names))
+  return {"protocols": protocols, "classes": dict(zip(source.class_names, classes.tolist()))}
 
 
 def _report_counts(summary: dict, report) -> None:
@@ -179,7 +228,7 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
     raw_dir: folder of the raw dataset; not needed where it is generated, nor to look at
       a finished one.
     data_dir: root of prepared datasets, None for `dataset.default_data_dir()`.
-    variant: one of the builder's variants; None is its first.
+    variant: one of the dataset's; None is its first.
     workers: processes that encode; None for all cores, 1 for none but this one.
     beam: encode in an Apache Beam pipeline with these options; None without. See `beam.py`.
     report: called with each line for the user.
@@ -195,7 +244,7 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
 
   Raises:
     UserError: an unknown dataset or variant, no raw_dir, or another run in the folder.
-    RawDataError: what the builder says of a raw file.
+    RawDataError: what is wrong with a raw file.
     OSError: the disk is full (ENOSPC), or a folder is not writable.
   """
   start = time.monotonic()
@@ -203,22 +252,21 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
     raise UserError(f"--unreadable={unreadable} is none of {', '.join(UNREADABLE)}")
   if not 0 <= max_unreadable < 1:
     raise UserError(f"--max_unreadable={max_unreadable:g} is no share in [0, 1)")
-  module = (own.Builder(dataset, options=options) if own.is_own(dataset) else
-            catalogue.load(dataset))
-  variant = catalogue.variant_name(module, variant)
-  options = module.VARIANTS[variant]
+  if own.is_own(dataset):
+    options, needs_raw = own.complete(dataset, options), True
+  else:
+    source = catalogue.load(dataset)
+    options, needs_raw = source.options(variant), source.needs_raw
   if beam is not None and raw_dir is not None:
     raw_dir = os.path.abspath(raw_dir)  # Beam's workers may be started in another folder
   place = catalogue.dataset_path(data_dir, dataset, variant)
+  variant = place.parent.name
   ready = _finished(place)
-  clips = raw = key = None
-  if raw_dir is not None or not module.NEEDS_RAW:
-    found = module.find(raw_dir, **options)
-    for line in getattr(found, "remarks", ()):
+  raw = None
+  if raw_dir is not None or not needs_raw:
+    raw = _list(dataset, variant, raw_dir, options)
+    for line in raw.remarks:
       report(line)
-    clips = sorted(found, key=lambda clip: clip.clip_id)
-    raw = fingerprint(clips)
-    key = _key(module.VERSION, options, raw)
   elif ready is None:
     command = own.command(dataset) if own.is_own(dataset) else (
         f"python -m actionjax.prepare --dataset={dataset} --raw_dir=FOLDER")
@@ -226,7 +274,7 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
                     f"{command}")
   # With clips left out it is not what "fail" asks for.
   lacking = ready is not None and unreadable == "fail" and bool(ready.get("skipped"))
-  done = clips is not None and (ready is None or ready["key"] != key or lacking)
+  done = raw is not None and (ready is None or ready["key"] != raw.key or lacking)
   if done:
     if ready is not None:
       made = "without unreadable clips" if lacking else "from other raw files or options"
@@ -234,12 +282,12 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
     with _lock(place.parent):
       policy = staging.Policy(unreadable, max_unreadable)
       encoders = staging.Encoders(workers, beam)
-      _prepare(module, dataset, variant, clips, raw, key, place, encoders, report, policy)
+      _prepare(raw, place, encoders, report, policy)
   else:
     report(f"{_title(dataset, variant)} is prepared already: nothing to do")
-    if clips is not None and _leftovers(place.parent, module.VERSION):
+    if raw is not None and _leftovers(place.parent, place.name):
       with contextlib.suppress(UserError), _lock(place.parent):
-        _sweep(place.parent, module.VERSION)
+        _sweep(place.parent, place.name)
   finished = ClipDataset(place)
   index, skipped = finished.index, finished.info.get("skipped", ())
   summary = {"path": str(place), "done": done, "clips": len(index),
@@ -264,16 +312,18 @@ def _finished(place: pathlib.Path) -> dict | None:
     return None
 
 
-def _prepare(module, dataset, variant, clips, raw, key, place, encoders, report, policy) -> None:
+def _prepare(raw: _Raw, place: pathlib.Path, encoders, report, policy) -> None:
   """Encodes, builds and publishes, under the lock."""
+  source, clips = raw.source, raw.clips
   if len({clip.clip_id for clip in clips}) != len(clips) or not clips:
-    raise ValueError(f"{dataset}: find() must give one or more clips of different clip_id")
+    raise ValueError(f"{source.name}: find() must give one or more clips of different clip_id")
   home = place.parent
-  stage = home / f".staging-{module.VERSION}-{key}"
-  _sweep(home, module.VERSION, keep=stage)
+  stage = home / f".staging-{source.version}-{raw.key}"
+  _sweep(home, source.version, keep=stage)
   stage.mkdir(exist_ok=True)
-  report(f"preparing {_title(dataset, variant)}: {len(clips)} clips, {encoders}")
-  staging.encode_all(dataset, module.VARIANTS[variant], clips, stage, encoders, report, policy)
+  report(f"preparing {_title(source.name, raw.variant)}: {len(clips)} clips, {encoders}")
+  encode = functools.partial(source.encode, **raw.options)
+  staging.encode_all(encode, clips, stage, encoders, report, policy)
   skipped = staging.notes(stage, "lost")
   notes: dict[str, list[str]] = {}
   for clip, words in staging.notes(stage, "note"):
@@ -281,13 +331,13 @@ def _prepare(module, dataset, variant, clips, raw, key, place, encoders, report,
       notes.setdefault(word, []).append(clip)
   facts = {"unreadable": policy.unreadable, "max_unreadable": policy.most, "skipped": skipped,
            "notes": notes}
-  root = home / f".building-{module.VERSION}"
+  root = home / f".building-{source.version}"
   root.mkdir()
   lost = {clip for clip, _ in skipped}
   staged = [staging.path(stage, clip.clip_id) for clip in clips if clip.clip_id not in lost]
   try:
-    _publish(_build(module, dataset, variant, raw, key, staged, root, facts), place)
+    _publish(_build(raw, staged, root, facts), place)
   except BaseException:
     shutil.rmtree(root, ignore_errors=True)  # makes room, where the disk is full
     raise
-  _sweep(home, module.VERSION)
+  _sweep(home, source.version)

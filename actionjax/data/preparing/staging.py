@@ -20,7 +20,6 @@ import time
 import zlib
 
 from actionjax import workers
-from actionjax.data import catalogue
 from actionjax.data.clips.record import canonical, complete
 from actionjax.data.preparing import beam
 from actionjax.errors import RawDataError, UnreadableClipError, UserError
@@ -81,15 +80,19 @@ def notes(folder: pathlib.Path, kind: str) -> list[tuple]:
   return sorted(tuple(json.loads(file.read_text())) for file in folder.glob(f"*.{kind}"))
 
 
-def encode_one(name: str, options: dict, folder: pathlib.Path, unreadable: str, raw) -> bool:
+def encode_one(encode, folder: pathlib.Path, unreadable: str, raw) -> bool:
   """Encodes one clip into its staged file; returns whether it could be read.
+
+  Args:
+    encode: raw clip -> record, see `clips.definition.Dataset.encode`. folder: to stage in.
+    unreadable: see `Policy`. raw: the clip.
 
   Raises:
     RawDataError, UnreadableClipError: it could not, and `unreadable` is "fail".
   """
   file = path(folder, raw.clip_id)
   try:
-    made = dict(catalogue.load(name).encode(raw, **options))
+    made = dict(encode(raw))
   except (RawDataError, UnreadableClipError) as error:
     if unreadable == "fail":
       raise type(error)(f"{error}; --unreadable=skip leaves such clips out") from None
@@ -98,7 +101,7 @@ def encode_one(name: str, options: dict, folder: pathlib.Path, unreadable: str, 
   words = made.pop("notes", ())
   record = complete(made)
   if record["clip_id"] != raw.clip_id:
-    raise ValueError(f"{name}: clip {raw.clip_id} was encoded as {record['clip_id']}")
+    raise ValueError(f"clip {raw.clip_id} was encoded as {record['clip_id']}")
   from actionjax.data.preparing import (
     tfds_dataset,  # imports TFDS, which a finished dataset needs not
   )
@@ -123,12 +126,12 @@ def _put(file: pathlib.Path, *pieces: bytes) -> None:
     raise OSError(error.errno, error.strerror, str(file.parent)) from None
 
 
-def encode_all(name: str, options: dict, clips: list, folder: pathlib.Path, encoders: Encoders,
-               report, policy: Policy) -> None:
+def encode_all(encode, clips: list, folder: pathlib.Path, encoders: Encoders, report,
+               policy: Policy) -> None:
   """Stages every clip that is not staged yet.
 
   Args:
-    name, options: of the dataset's builder. clips: all of its raw clips. folder: to stage in.
+    encode: raw clip -> record, picklable. clips: all of the dataset's. folder: to stage in.
     encoders: who encodes. report: called with each line for the user. policy: for clips that
       cannot be read.
 
@@ -142,9 +145,9 @@ def encode_all(name: str, options: dict, clips: list, folder: pathlib.Path, enco
   if len(todo) < len(clips):
     report(f"going on: {len(clips) - len(todo)} of {len(clips)} clips are encoded already")
   if encoders.beam is not None:
-    _encode_by_beam(name, options, todo, len(clips), folder, encoders, report, policy)
+    _encode_by_beam(encode, todo, len(clips), folder, encoders, report, policy)
     return
-  work = functools.partial(encode_one, name, options, folder, policy.unreadable)
+  work = functools.partial(encode_one, encode, folder, policy.unreadable)
   with _progress(len(clips), len(clips) - len(todo), report) as advance:
     lost = 0
     with contextlib.closing(workers.run(work, todo, encoders.processes)) as finished:
@@ -161,11 +164,11 @@ def _check_lost(folder: pathlib.Path, lost: int, clips: int, most: float) -> Non
                     f"--max_unreadable={most:g} allows; the first is {clip}: {why}")
 
 
-def _encode_by_beam(name, options, todo, clips, folder, encoders, report, policy) -> None:
+def _encode_by_beam(encode, todo, clips, folder, encoders, report, policy) -> None:
   """Stages clips in a pipeline, which tells only by its files what became of them."""
   folder = folder.absolute()
   with _reporting(folder, clips, report):
-    beam.run(functools.partial(encode_one, name, options, folder, "skip"), todo, encoders.beam,
+    beam.run(functools.partial(encode_one, encode, folder, "skip"), todo, encoders.beam,
              encoders.processes)
   lost = notes(folder, "lost")
   known = {clip for clip, _ in lost}

@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.utils import shard_utils
 
-from actionjax.data import catalogue
 from actionjax.data.clips import dataset, record
+from actionjax.data.clips.definition import Dataset
 
 
 @functools.cache
@@ -63,20 +63,20 @@ class _ClipsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self.info.set_splits(tfds.core.splits.SplitDict([split]))
 
 
-def builder_class(name: str) -> type[tfds.core.GeneratorBasedBuilder]:
+def builder_class(source: Dataset,
+                  module: types.ModuleType) -> type[tfds.core.GeneratorBasedBuilder]:
   """The TFDS builder of a dataset; its variants are TFDS builder configs.
 
-  Raises:
-    UserError: an unknown dataset.
+  Args:
+    module: that the dataset comes from, whose name and docstring it bears.
   """
-  module = catalogue.load(name)
-  kind = name.partition(":")[0]  # of a user's dataset, whose own name is a variant's
-  configs = [tfds.core.BuilderConfig(name=variant) for variant in module.VARIANTS]
+  kind = source.name.partition(":")[0]  # of a user's dataset, whose own name is a variant's
+  configs = [tfds.core.BuilderConfig(name=variant) for variant in source.variants]
   # Not registered with TFDS: the same dataset may be asked for twice in a process.
   return type(_ClipsBuilder)(
       "".join(part.title() for part in kind.split("_")), (_ClipsBuilder,),
-      {"name": kind, "VERSION": tfds.core.Version(module.VERSION), "BUILDER_CONFIGS": configs,
-       "__module__": module.__name__.partition(":")[0], "__doc__": module.__doc__ or name},
+      {"name": kind, "VERSION": tfds.core.Version(source.version), "BUILDER_CONFIGS": configs,
+       "__module__": module.__name__, "__doc__": module.__doc__},
       skip_registration=True)
 
 
@@ -93,12 +93,13 @@ def _write_shard(path: str, serialized, compression: str) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from None
 
 
-def write(name: str, variant: str, root, sizes: list[int], read,
+def write(source: Dataset, module: types.ModuleType, variant: str, root, sizes: list[int], read,
           compression: str = "") -> tuple[pathlib.Path, list]:
   """Writes the split `clips` of a dataset, in the given order.
 
   Args:
-    name, variant: of the dataset.
+    source, variant: the dataset, and which of its variants the records are of.
+    module: see `builder_class`.
     root: the files go to `<root>/<name>/<variant>/<version>`.
     sizes: bytes of each record.
     read: function (i) -> record i, a serialized Example.
@@ -110,7 +111,7 @@ def write(name: str, variant: str, root, sizes: list[int], read,
   Raises:
     OSError: the disk is full.
   """
-  builder = builder_class(name)(data_dir=root, config=variant)
+  builder = builder_class(source, module)(data_dir=root, config=variant)
   builder.sizes, builder.read, builder.compression = sizes, read, compression
   with contextlib.redirect_stdout(io.StringIO()):  # it talks of downloads
     builder.download_and_prepare(file_format="array_record")
