@@ -174,11 +174,10 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_data_dir, quick_compilation):
+def runs(tiny_data_dir):
   """Real processes of the command; see `Runs`."""
   if sys.platform != "linux":
     pytest.skip("looks for processes in /proc")
-  del quick_compilation
   runs = Runs(tiny_data_dir)
   yield runs
   runs.close()

@@ -348,7 +348,6 @@ def test_results_of_another_run_are_not_mixed_with(fake, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_our_side_trains_and_tells_where_the_time_goes(monkeypatch):
   side = jax_side.JaxSide()
   described = side.prepare("stgcnpp", True)
@@ -373,7 +372,6 @@ def _no_room(self, which, count):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_the_compacted_network_computes_what_the_masked_one_does():
   outputs = {}
   for form in ("masked", "compacted"):

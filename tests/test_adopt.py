@@ -40,7 +40,7 @@ def _state(layout="coco_17", classes=CLASSES):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, quick_compilation):
+def place(tmp_path_factory):
   """A folder with a prepared annotation file, `data`, and a converted checkpoint, `converted`."""
   root = tmp_path_factory.mktemp("adopt")
   content = raw_own.annotations(8)

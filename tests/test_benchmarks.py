@@ -17,7 +17,6 @@ from actionjax.report import summary
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_timings_of_every_training_step(tiny_data_dir):
   config = configuration.load("configs/quickstart.py:tiny")
   config.unlock()
@@ -55,7 +54,6 @@ def test_summary_counts_parameters_and_shapes():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_slowonly_is_the_same_network_in_pytorch(capsys):
   torch = pytest.importorskip("torch")
   resnet = importlib.import_module("actionjax.benchmarks.torch_twins.resnet")
@@ -74,7 +72,6 @@ def test_slowonly_is_the_same_network_in_pytorch(capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
 def test_persons_cost_a_graph_network_alone(capsys):
   network = {**posec3d.SLOWONLY_NARROW, "stage_sizes": (1, 1, 1), "width": 8}
   rows = scalability.run(1, (1, 4), network, (4, 4), width=8, stage_sizes=(1,))

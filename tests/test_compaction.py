@@ -22,8 +22,6 @@ from actionjax.training import checkpoint, initialise
 from tests import networks
 from tests.networks import BASIC, BOTTLENECK, HAC
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def _check_compact(model, section, variables, alive, size=12, atol=1e-5):
   """Compacts a backbone; asserts equal endpoints; returns its config and variables."""

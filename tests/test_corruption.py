@@ -10,8 +10,6 @@ from actionjax import skeletons
 from actionjax.errors import UserError
 from actionjax.ops import corruption
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @functools.partial(jax.jit, static_argnames=("layout", "dimensions"))
 def _run(clips, seed, probability, layout, dimensions=2):

@@ -15,8 +15,6 @@ from actionjax.errors import UserError
 from actionjax.training import checkpoint, sharding
 from actionjax.training import state as states
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 

@@ -208,7 +208,7 @@ def _check_network(module, state, stored, x):
 
 
 @pytest.mark.slow
-def test_stgcnpp_is_the_torch_network(quick_compilation):
+def test_stgcnpp_is_the_torch_network():
   state, stored = _reference("stgcnpp_ntu")
   np.testing.assert_allclose(graphs.spatial(V2), stored["adjacency"], atol=1e-6)
   found = _check_network(stgcn, state, stored,
@@ -220,7 +220,7 @@ def test_stgcnpp_is_the_torch_network(quick_compilation):
 
 
 @pytest.mark.slow
-def test_msg3d_is_the_torch_network(quick_compilation):
+def test_msg3d_is_the_torch_network():
   state, stored = _reference("msg3d_ntu")
   np.testing.assert_array_equal(graphs.binary(V2), stored["adjacency"])
   state["backbone.A"] = stored["adjacency"]
@@ -359,7 +359,7 @@ def _initialised(init, *inputs):
   return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def test_persons_are_averaged(quick_compilation):
+def test_persons_are_averaged():
   model = stgcn.Model(4, "kinect_v1_20", normalise="none", **SMALL)
   batch = _batch(V1, clips=2)
   variables = _initialised(functools.partial(model.init, train=False), batch)
@@ -373,7 +373,7 @@ def test_persons_are_averaged(quick_compilation):
 
 
 @pytest.mark.slow
-def test_a_small_stgcnpp_learns_in_a_few_steps(quick_compilation):
+def test_a_small_stgcnpp_learns_in_a_few_steps():
   model = stgcn.Model(2, "kinect_v1_20", block_dropout=0.1, dropout=0.1, **SMALL)
   batch = {**_batch(V1, clips=4, persons=1), "label": jnp.array([0, 1, 0, 1])}
   variables = _initialised(functools.partial(model.init, train=False), batch)
@@ -414,7 +414,7 @@ def test_other_layouts_are_refused():
 
 # --- Importing ------------------------------------------------------------------------------
 
-def test_stgcn_from_both_names(quick_compilation, tmp_path, monkeypatch):
+def test_stgcn_from_both_names(tmp_path, monkeypatch):
   found = torch_gcn.import_gcn(references.torch_stgcn())
   assert found.model == dict(
       name="stgcn", variant="stgcn", width=8, stage_sizes=(2, 1), temporal="single",

@@ -228,7 +228,7 @@ def test_3d_skeletons_that_are_not_there(place):
     batch_spec(config, 2)
 
 
-def test_a_converted_checkpoint_scores_an_annotation_file(place, tmp_path, quick_compilation):
+def test_a_converted_checkpoint_scores_an_annotation_file(place, tmp_path):
   """Through the shipped recipe, and computed clip by clip from the stored skeletons."""
   config = configuration.load(
       f"{configuration.shipped_directory()}/stgcnpp_ntu60.py:dataset=annotations:mine,"

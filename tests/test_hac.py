@@ -11,8 +11,6 @@ from actionjax.models import video_network
 from actionjax.steps import gradients, group
 from actionjax.training import losses
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BACKBONE = dict(name="resnet3d", block="basic", stage_sizes=(1, 1, 1, 1), width=4,
                 stem_kernel=(1, 3, 3), stem_pool=())
@@ -21,9 +19,8 @@ WEIGHTS = (None, 0.0625, 0.25, 1.0)
 
 
 @pytest.fixture(scope="module")
-def network(quick_compilation):
+def network():
   """(model, variables, batch) with levels at stages 2 and 3."""
-  del quick_compilation
   model = video_network.Model(num_classes=6, backbone=BACKBONE, levels=(None, 3, 2))
   rng = np.random.default_rng(0)
   batch = {"video": rng.integers(0, 255, (3, 2, 16, 16, 3), dtype=np.uint8),

@@ -13,7 +13,7 @@ import actionjax
 from actionjax import configuration, recipe
 from actionjax.training import checkpoint, state
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -25,9 +25,8 @@ def _config(data_dir, argument):
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_data_dir, tmp_path_factory, quick_compilation):
+def finished(tiny_data_dir, tmp_path_factory):
   """(workdir, metrics) of the whole small recipe."""
-  del quick_compilation
   workdir = tmp_path_factory.mktemp("hac") / "run"
   return workdir, recipe.run(_config(tiny_data_dir, "scopes=both"), workdir)
 

@@ -10,7 +10,6 @@ from actionjax.training import initialise
 from actionjax.training import state as states
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 def _variables(seed, model=None):
   return model_init(model or toy.Toy(), seed)

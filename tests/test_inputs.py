@@ -15,7 +15,7 @@ DATA = dict(dataset="synthetic_actions", variant="tiny", protocol="cross_subject
             colour=dict(module="tests.mean_colour", num_frames=3))
 
 
-def test_a_training_on_a_new_input(tiny_data_dir, tmp_path, quick_compilation):
+def test_a_training_on_a_new_input(tiny_data_dir, tmp_path):
   config = ConfigDict(dict(name="own_input", seed=0, data_dir=tiny_data_dir, data=DATA, steps=(
       dict(kind="train", name="colours", batch_size=4, num_steps=5,
            model=dict(name="tests.mean_colour"), optim=dict(learning_rate=0.1)),

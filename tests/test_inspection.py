@@ -12,8 +12,6 @@ from actionjax.training import state as states
 from actionjax.training.train_step import make_train_step
 from tests import faulty, toy
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def _video(seed=0):
   rng = np.random.default_rng(seed)

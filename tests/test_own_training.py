@@ -25,7 +25,7 @@ def own_config(data, name="folder:mine", **changes):
 
 
 @pytest.mark.slow
-def test_training_and_evaluation_on_an_own_folder(tmp_path, quick_compilation):
+def test_training_and_evaluation_on_an_own_folder(tmp_path):
   raw = raw_own.folder(tmp_path / "raw", clips=5)
   (raw / "wave/4.mp4").write_bytes(b"broken")
   raw_own.prepare("folder:mine", raw, tmp_path / "data", unreadable="skip", max_unreadable=0.2)

@@ -14,9 +14,6 @@ from actionjax.pruning import masks, scores
 from tests import networks
 from tests.networks import BASIC, BOTTLENECK
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 # Scores.
 
 @pytest.mark.parametrize("norm", ["l2", "rms"])

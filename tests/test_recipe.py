@@ -24,8 +24,6 @@ from actionjax.training import metric_writer as metric_files
 from actionjax.training import state as states
 from actionjax.training.inspection import Inspection
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -36,9 +34,8 @@ def _config(data_dir, argument="validate,cut,first=4"):
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_data_dir, tmp_path_factory, quick_compilation):
+def finished(tiny_data_dir, tmp_path_factory):
   """(config, workdir, metrics) of a finished run: one training, one evaluation."""
-  del quick_compilation
   workdir = tmp_path_factory.mktemp("runs") / "run"
   config = _config(tiny_data_dir)
   return config, workdir, recipe.run(config, workdir)

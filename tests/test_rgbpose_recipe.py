@@ -8,7 +8,7 @@ from actionjax import recipe
 from actionjax.evaluators import metrics, scores
 from actionjax.models import posec3d, rgbpose
 
-pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 RGB = {**rgbpose.RGB, "depth": None, "block": "bottleneck", "stage_sizes": (1, 1, 1, 1),
        "width": 4}
@@ -44,9 +44,8 @@ def _config(data_dir):
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_data_dir, tmp_path_factory, quick_compilation):
+def finished(tiny_data_dir, tmp_path_factory):
   """(config, workdir, metrics) of the whole recipe."""
-  del quick_compilation
   workdir = tmp_path_factory.mktemp("runs") / "run"
   config = _config(tiny_data_dir)
   return config, workdir, recipe.run(config, workdir)

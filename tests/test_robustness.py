@@ -24,8 +24,6 @@ from actionjax.papers import posec3d_robustness as paper
 from actionjax.steps import train
 from actionjax.training import checkpoint
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -44,9 +42,9 @@ GCN = dict(name="stgcn", width=4, stage_sizes=(1,), normalise="translate", tempo
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_data_dir, tmp_path_factory, quick_compilation):
+def runs(tiny_data_dir, tmp_path_factory):
   """Two networks as they were drawn, saved as finished runs."""
-  del tiny_data_dir, quick_compilation
+  del tiny_data_dir
   found = {}
   for row, model in (("cnn", dict(name="tests.test_robustness")), ("gcn", GCN)):
     config = train.Config(

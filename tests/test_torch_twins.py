@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 from actionjax.benchmarks import torch_twins  # noqa: E402
 from actionjax.benchmarks.torch_twins import drawing, units  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
+pytestmark = pytest.mark.slow
 
 SLOWONLY = {**posec3d.SLOWONLY, "width": 4, "stage_sizes": (2, 1, 1)}
 RESNET = dict(name="resnet3d", block="bottleneck", stage_sizes=(2, 1, 1), width=4,

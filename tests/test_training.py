@@ -17,8 +17,6 @@ from actionjax.training import state as states
 from actionjax.training.train_step import apply_masks
 from tests import toy
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 

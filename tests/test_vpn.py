@@ -14,8 +14,6 @@ from actionjax.models import pose_backbones, vpn
 from actionjax.training import initialise, losses
 from actionjax.training.state import path_names
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LAYOUT = "kinect_v1_20"
 BACKBONE = dict(name="resnet3d", block="basic", stage_sizes=(1,), width=8, kernels="2d",
                 spatial_strides=(2,), temporal_strides=(2,), stem_pool=())
