@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -218,11 +219,13 @@ def trace(module, data: DataConfig, path: str, loss: Callable | None = None,
     keys = {name: jax.random.key(0) for name in ("params", "dropout")}
 
     def run(test_batch, batch):
-      (_, out), variables = module.init_with_output(keys, test_batch, train=False)
+      (logits, out), variables = module.init_with_output(keys, test_batch, train=False)
+      chex.assert_shape(logits, (None, module.num_classes))
       if loss is not None:
         (logits, trained), _ = module.apply(variables, batch, train=True,
                                             rngs={"dropout": keys["dropout"]},
                                             mutable=["batch_stats"])
+        chex.assert_shape(logits, (batch_size, module.num_classes))
         loss(logits, trained, batch, variables["params"])
       return variables, {name: jnp.zeros(()) for name in out.get("stream_logits", {})}
 
