@@ -263,8 +263,9 @@ def plugin(package: str, name: str, attribute: str, path: str):
   except AttributeError:
     pass
   folder = pathlib.Path(importlib.import_module(package).__file__).parent
+  defines = re.compile(rf"^((class|def) {attribute}\b|{attribute} = )", re.MULTILINE)
   known = sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__"
-                 and f"{attribute}" in p.read_text())
+                 and defines.search(p.read_text()))
   raise UserError(f"{path}: there is no {module_name} with a {attribute}; "
                   f"known: {', '.join(known)}")
 

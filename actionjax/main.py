@@ -36,7 +36,8 @@ def main() -> None:
   if PLAN.value:
     from actionjax.report import plan
     from actionjax.training import sharding
-    for line in plan.lines(planning.plan(config, mesh=sharding.make_mesh(), lenient=True)):
+    planned = planning.plan(config, mesh=sharding.make_mesh(), lenient=True)
+    for line in plan.lines(planned) if distributed.is_first() else ():
       print(line, flush=True)
     return
   workdir = pathlib.Path(WORKDIR.value or f"runs/{config.name}")

@@ -14,8 +14,9 @@ A shape belongs to
   result's (or, of a result without a dict, an element by that name); under a module that is no
   argument, a parameter of the network;
 * left of an arrow, `float[B,C] and float[C] -> float[B]`: the next positional parameter;
-* elsewhere: the result; several are the elements of a tuple. "two float[B]" says something of both
-  elements, "list of" and "a dict of" of all elements, and "[H,W] or [H,W,C]" allows either.
+* elsewhere: the result; several are the elements of a tuple, or of each in a list of tuples. "two
+  float[B]" says something of both elements, "list of" and "a dict of" of all elements, and "[H,W]
+  or [H,W,C]" allows either.
 An entry of a dict may be missing where the phrase up to `;` or `.` says "or" or "where", and one of
 a result's that is not under `Returns:`. "Arguments as in `f`" stands for the arguments of that
 function of the same file.
@@ -38,7 +39,7 @@ _BRACKETS = re.compile(r"(?P<dtype>\w*)\[(?P<axes>[^\[\]]*)\](?!\^)")
 _SECTION = re.compile(r"^(Args|Returns|Yields|Raises|Attributes):[ \t]*", re.MULTILINE)
 _AXIS_NAME = re.compile(r"[A-Za-z]\w*'?")
 # Names in backticks right before a shape, which may be what a dict or list holds.
-_KEYS = re.compile(r"((?:`\w+`(?:, and |, | and )?)+)(,? an? (?:dict|list)\b[^`;]*)? ?$")
+_KEYS = re.compile(r"((?:`\w+`(?:, and |, | and | or )?)+)(,? an? (?:dict|list)\b[^`;]*)? ?$")
 _ELEMENTS = re.compile(r"\b(two|three) [^,;`]*$", re.IGNORECASE)
 _HELD = re.compile(r"(\b(list|dict)s? [^,;`]*|{[^{}]*: )$")
 _OR = re.compile(r" (of \w+ )?or $")

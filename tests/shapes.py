@@ -192,6 +192,9 @@ def _subject(statement: Statement, values: dict[str, Any], owner):
 
 def _problem(statement: Statement, value) -> str:
   """What is wrong with a value, or nothing."""
+  if statement.of == "result" and isinstance(value, list) and value and (
+      all(isinstance(part, tuple) for part in value)):
+    return next(filter(None, (_problem(statement, part) for part in value)), "")
   if statement.key:
     parts = value if isinstance(value, tuple) else (value,)
     dicts = [part for part in parts if hasattr(part, "keys")]

@@ -180,6 +180,18 @@ def inner(x):
 
 
 @checked
+def test_lists_of_tuples():
+  module = shapes.load('''
+def views(x):
+  """The clip, and the frames int[T] of each view."""
+  return [("clip", x)] * 2
+''')
+  assert len(module.views(np.arange(3))) == 2
+  with pytest.raises(shapes.Disagreement, match="result"):
+    module.views(np.ones(3))
+
+
+@checked
 def test_traced_calls():
   module = shapes.load('''
 def product(x, y):

@@ -186,7 +186,7 @@ def views(config: Config, record: dict,
 
 def apply(config: Config, record: dict, shared: inputs.Shared,
           choice: tuple[Clip, np.ndarray]) -> dict:
-  """Points float32[M,T,J,D] and `pose_score` float32[M,T,J] of some frames, mirrored or not."""
+  """`pose3d` or `pose2d` float32[M,T,J,D] and `pose_score` float32[M,T,J] of some frames."""
   clip, frames = choice
   points, score = transforms.pick_pose(*clip, frames, config.persons)
   if shared.mirror:
