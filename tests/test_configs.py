@@ -1,11 +1,14 @@
 """Every shipped config, with its arguments, is planned and its models are shape-evaluated."""
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
 from actionjax import configuration, planning
 from actionjax.errors import UserError
 from actionjax.steps import adopt, train
+from actionjax.training import checkpoint
 from tests import raw_own
 
 # What each docstring documents; a new config must be listed here.
@@ -90,13 +93,16 @@ def test_every_config_is_listed():
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory):
-  """A data_dir in which the annotation files that configs name are prepared, all alike."""
+  """A data_dir in which the annotation files that configs name are prepared, all alike, and beside
+  them a folder of converted weights that say nothing of their network, `converted`."""
   root = tmp_path_factory.mktemp("annotated")
   content = raw_own.annotations(8)
   content["split"] |= {name.removeprefix("xsub_"): ids for name, ids in content["split"].items()}
   raw_own.prepare("annotations:ntu60", raw_own.dump(root / "a.pkl", content), root)
   for name in ("ntu120", "gym", "k400", "volleyball"):
     shutil.copytree(root / "annotations" / "ntu60", root / "annotations" / name)
+  checkpoint.save_model(root / "converted", {"params": {"x": np.zeros(3, np.float32)}},
+                        {"format": 1, "source": "generated"})
   return str(root)
 
 
@@ -108,6 +114,7 @@ LARGE = ("rgbpose", "hac", "vpn_ntu120")
     pytest.param(name, argument, marks=pytest.mark.slow if name.startswith(LARGE) else ())
     for name, arguments in ARGUMENTS.items() for argument in arguments])
 def test_config_is_built_and_shape_evaluated(name, argument, annotated):
+  argument = argument.replace("FOLDER", f"{annotated}/converted")
   config = configuration.load(f"configs/{name}.py:{argument}")
   config.data_dir = annotated
   planned = planning.plan(config, lenient=True)

@@ -61,7 +61,7 @@ VPN = dict(batch_size=16, data=dict(flip=0.0, video=dict(num_frames=64, size=(22
                                     pose=dict(num_poses=20, persons=2)),
            optim=dict(name="adam", learning_rate=1e-3, schedule="steps", drops=(1 / 3, 2 / 3)))
 VPN_UTD = dict(batch_size=8, ema=0.995,
-               data=dict(time_jitter=0.15, pose=dict(num_poses=20, persons=1, turn=15.0),
+               data=dict(time_jitter=0.15, pose=dict(num_poses=20, persons=1, rotate=15.0),
                          video=dict(num_frames=16, size=(56, 56), channels=1, crop=0.9)))
 
 # Config:argument -> its trainings by name -> what these state, `optim` with every key.
@@ -80,7 +80,7 @@ TRAININGS = {
         POSEC3D, data=dict(pose2d=dict(POSEC3D_CLIP, num_frames=12, persons=13)),
         model=dict(backbone=dict(stage_sizes=(4, 6, 3), width=16)))},
     "posec3d_utd_mhad:cpu": {"network": dict(
-        batch_size=8, epochs=125.0, ema=0.995, data=dict(pose=dict(num_poses=16, turn=30.0)),
+        batch_size=8, epochs=125.0, ema=0.995, data=dict(pose=dict(num_poses=16, rotate=30.0)),
         model=dict(dropout=0.2, maps=dict(sigma=1.2, size=(32, 32), rotate=20.0, stretch=0.25,
                                           shift=0.1)),
         optim=dict(SMALL, learning_rate=2e-3, weight_decay=0.05))},
@@ -103,7 +103,7 @@ TRAININGS = {
         optim=dict(GRAPH["network"]["optim"], learning_rate=0.025))},
     "stgcnpp_ntu120": GRAPH,
     "stgcnpp_utd_mhad:cpu": {"network": dict(
-        batch_size=16, epochs=50.0, ema=0.995, data=dict(pose=dict(num_poses=48, turn=20.0)),
+        batch_size=16, epochs=50.0, ema=0.995, data=dict(pose=dict(num_poses=48, rotate=20.0)),
         model=dict(dropout=0.3, block_dropout=0.1, width=48),
         optim=dict(SMALL, learning_rate=2e-3, weight_decay=0.05))},
     "hac_ntu60": dict.fromkeys(HAC_NAMES, HAC),

@@ -9,6 +9,7 @@ from actionjax import configuration, planning, recipe, workdirs
 from actionjax.data.preparing import preparation
 from actionjax.errors import UserError
 from actionjax.report import plan as text
+from actionjax.training import checkpoint
 from tests.conftest import ROOT
 
 
@@ -169,6 +170,16 @@ def test_a_checkpoint_to_adopt_has_to_be_there(vpn, source, message, tmp_path, m
   with pytest.raises(UserError) as error:
     planning.plan(config)
   assert message in str(error.value)
+
+
+def test_converted_weights_start_a_training_and_are_no_model(vpn, tmp_path):
+  weights = tmp_path / "converted"
+  checkpoint.save_model(weights, {"params": {"x": np.zeros(3, np.float32)}}, {"source": "a.pth"})
+  config = copy.deepcopy(vpn)
+  _step(config, "joint").init_from = (dict(source=str(weights)),)
+  assert planning.plan(config).steps[2].section()["init_from"][0]["source"] == str(weights)
+  assert "holds converted weights alone" in _refused(
+      config, lambda s: s("test").update(model_from=str(weights)))
 
 
 def test_batches_divide_over_the_devices(vpn):

@@ -115,6 +115,22 @@ class Earlier:
     raise UserError(f"{path}: {name!r} is neither a folder nor an earlier step that makes a "
                     f"model; those that do: {', '.join(made) or 'none'}")
 
+  def weights(self, name: str, path: str) -> Mapping | None:
+    """Shapes of the arrays that a training starts from, by the name of a step or a folder.
+
+    None where they are only known once they are loaded, as those of converted weights are.
+
+    Args:
+      path: of the key in the config that names it.
+
+    Raises:
+      UserError: there is neither.
+    """
+    if name not in self.outlines and pathlib.Path(name).is_dir():
+      if "model" not in checkpoint.load_description(checkpoint.find_model(name)):
+        return None
+    return self.model(name, path).variables
+
   def having(self, field: str, name: str, path: str, what: str) -> Outline:
     """The outline of an earlier step that has a field. Raises UserError, naming those that do.
 

@@ -170,7 +170,7 @@ def outline(config: Config, path: str, earlier: Earlier) -> Outline:
   variables, streams = trace(parsed.model, parsed.data, path, loss, config.batch_size)
   for number, source in enumerate(parsed.init_from):
     place = f"{path}.init_from[{number}]"
-    known = earlier.model(source.source, f"{place}.source").variables
+    known = earlier.weights(source.source, f"{place}.source")
     if known is not None:
       with placed(place):
         initialise.match(variables, known, source)
