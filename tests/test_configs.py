@@ -1,7 +1,6 @@
 """Every shipped config, with its arguments, is planned and its models are shape-evaluated."""
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
