@@ -66,7 +66,7 @@ def _refused(config, change):
     (lambda s: s("joint").model.pose.update(pairs="some"),
      "config.steps[2]: model.pose.pairs must be one of listed, all, none, got 'some'"),
     (lambda s: s("joint").model.backbone.update(block="wide"),
-     "config.steps[2]: model.backbone"),
+     "config.steps[2]: model.backbone.block must be one of basic, bottleneck, got 'wide'"),
     (lambda s: s("joint").loss.update(embedding_loss="foo"),
      "config.steps[2].loss.embedding_loss must be one of l2, manhattan, kl_visual_pose, "
      "kl_pose_visual, kl_both, got 'foo'"),
@@ -274,7 +274,7 @@ def test_only_what_has_begun_is_fixed(vpn, tmp_path):
 
   claim(backbone__batch_size=2)  # nothing has begun: nothing is claimed
   _begin(tmp_path, "00_prepare", "01_backbone")
-  claim(joint__num_steps=7, test__split="train")
+  claim(backbone__batch_size=2, joint__num_steps=7, test__split="train")
   claim(backbone__batch_size=2, backbone__log_every=9, backbone__checkpoint_every=9)
   with pytest.raises(UserError, match=r"begun there differs in config.steps\[1\].num_steps; give"):
     claim(backbone__batch_size=2, backbone__num_steps=7)

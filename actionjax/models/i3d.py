@@ -108,13 +108,13 @@ class I3D(nn.Module):
 
   def _check(self):
     if self.final_endpoint not in ENDPOINTS:
-      raise UserError(f"I3D: final_endpoint {self.final_endpoint!r} is none of "
-                      f"{', '.join(ENDPOINTS)}")
+      raise UserError(f"I3D: final_endpoint must be one of {', '.join(ENDPOINTS)}, got "
+                      f"{self.final_endpoint!r}")
     for field in ("keep_time", "keep_space"):
       for name in getattr(self, field):
         if name not in STRIDED:
-          raise UserError(f"I3D: {field} names {name!r}, which is none of the strided "
-                          f"endpoints {', '.join(STRIDED)}")
+          raise UserError(f"I3D: {field} must name strided endpoints ({', '.join(STRIDED)}), "
+                          f"got {name!r}")
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, dict[str, jax.Array]]:

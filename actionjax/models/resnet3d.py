@@ -11,7 +11,7 @@ convolution has kept of the whole network's, which is how pruned networks are re
 """
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from actionjax.errors import UserError
-from actionjax.models import layers
+from actionjax.models import checked, layers
 from actionjax.ops import pooling
 
 # Depth -> (kind of block, blocks in each stage). He et al., 2016, table 1.
@@ -32,7 +32,8 @@ DEPTHS = {
 BLOCKS = {"basic": 1, "bottleneck": 4}  # Output width over inner width.
 
 # How a stage's kernels extend in time.
-KERNELS = ("3x3x3", "3x1x1", "2d", "factorised", "r2plus1d")
+Rule = Literal["3x3x3", "3x1x1", "2d", "factorised", "r2plus1d"]
+KERNELS = get_args(Rule)
 
 
 def factorised_width(inputs, outputs, rule):
@@ -248,7 +249,7 @@ def _below(channels, name):
           if path.startswith(f"{name}/")}
 
 
-class ResNet3D(nn.Module):
+class ResNet3D(checked.Module):
   """An inflated ResNet: float[B,T,H,W,C] -> ([B,t,h,w,C'], endpoints).
 
   Endpoints are `stem` (before its pooling), `stage1`, `stage2`, …; parameters
@@ -282,10 +283,10 @@ class ResNet3D(nn.Module):
       another network.
   """
   depth: int | None = 50
-  block: str | None = None
+  block: Literal["basic", "bottleneck"] | None = None
   stage_sizes: Sequence[int] | None = None
   width: int = 64
-  kernels: str | Sequence[str] = "3x3x3"
+  kernels: Rule | Sequence[Rule] = "3x3x3"
   spatial_strides: Sequence[int] = (1, 2, 2, 2)
   temporal_strides: Sequence[int] = (1, 1, 1, 1)
   stem_kernel: Sequence[int] = (1, 7, 7)
@@ -303,16 +304,12 @@ class ResNet3D(nn.Module):
     block, sizes = self.block, self.stage_sizes
     if block is None or sizes is None:
       if self.depth not in DEPTHS:
-        raise UserError(f"ResNet3D: depth {self.depth} is none of {', '.join(map(str, DEPTHS))}; "
-                        "give block and stage_sizes for another")
+        raise UserError(f"ResNet3D: depth must be one of {', '.join(map(str, DEPTHS))}, got "
+                        f"{self.depth}; give block and stage_sizes for another")
       block, sizes = block or DEPTHS[self.depth][0], sizes or DEPTHS[self.depth][1]
-    if block not in BLOCKS:
-      raise UserError(f"ResNet3D: block {block!r} is none of {', '.join(BLOCKS)}")
     kernels = self.kernels
     kernels = (kernels,) * len(sizes) if isinstance(kernels, str) else tuple(kernels)
     for rule in kernels:
-      if rule not in KERNELS:
-        raise UserError(f"ResNet3D: kernels names {rule!r}, none of {', '.join(KERNELS)}")
       if rule == "3x1x1" and block == "basic":
         raise UserError("ResNet3D: kernels 3x1x1 needs bottleneck blocks")
     for field, values in (("kernels", kernels), ("spatial_strides", self.spatial_strides),

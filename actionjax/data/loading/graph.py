@@ -178,7 +178,7 @@ def draw(config: Config, record: dict, shared: inputs.Shared,
 
 def views(config: Config, record: dict,
           shared: Sequence[inputs.Shared]) -> list[tuple[Clip, np.ndarray]]:
-  """The normalised clip, and the frames int[T] of each of the released code's test clips."""
+  """As `draw`, one pair for each of the released code's test clips."""
   clip = normalised(config, record, shared[0].layout)
   return [(clip, frames) for frames in pose_sampling.test_frames(
       clip.num_frames, config.num_frames, len(shared), config.frames)]
