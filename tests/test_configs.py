@@ -110,8 +110,9 @@ LARGE = ("rgbpose", "hac", "vpn_ntu120")
 
 
 @pytest.mark.parametrize("name, argument", [
-    pytest.param(name, argument, marks=pytest.mark.slow if name.startswith(LARGE) else ())
-    for name, arguments in ARGUMENTS.items() for argument in arguments])
+    pytest.param(name, argument,
+                 marks=pytest.mark.slow if number or name.startswith(LARGE) else ())
+    for name, arguments in ARGUMENTS.items() for number, argument in enumerate(arguments)])
 def test_config_is_built_and_shape_evaluated(name, argument, annotated):
   argument = argument.replace("FOLDER", f"{annotated}/converted")
   config = configuration.load(f"configs/{name}.py:{argument}")

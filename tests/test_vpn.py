@@ -58,6 +58,13 @@ def _default():
   return model, variables, forward
 
 
+@functools.cache
+def _training():
+  """The default model's jitted forward in training."""
+  return jax.jit(lambda v, b: _default()[0].apply(v, b, train=True, mutable=["batch_stats"],
+                                                  rngs={"dropout": jax.random.key(1)}))
+
+
 def _random_scores(variables, seed=1):
   rng = np.random.default_rng(seed)
   flat = flax.traverse_util.flatten_dict(variables)
@@ -206,29 +213,25 @@ def test_persons_are_an_unordered_set():
 
 
 def test_absent_persons_change_nothing():
-  model, variables, forward = _default()
+  _, variables, forward = _default()
   variables = _random_scores(variables)
   one = _batch()
   two = dict(one, pose3d=np.concatenate([one["pose3d"], 0 * one["pose3d"]], 1),
              pose_score=np.concatenate([one["pose_score"], 0 * one["pose_score"]], 1))
   np.testing.assert_allclose(forward(variables, two)[0], forward(variables, one)[0], atol=1e-6)
   # In training too: the batch norms' statistics are those of the persons who are there.
-  train = jax.jit(lambda b: model.apply(variables, b, train=True, mutable=["batch_stats"],
-                                        rngs={"dropout": jax.random.key(1)}))
-  (logits_one, _), stats_one = train(one)
-  (logits_two, _), stats_two = train(two)
+  (logits_one, _), stats_one = _training()(variables, one)
+  (logits_two, _), stats_two = _training()(variables, two)
   np.testing.assert_allclose(logits_two, logits_one, atol=1e-5)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), stats_two, stats_one)
 
 
 def test_clips_without_anybody_are_finite():
-  model, variables, _ = _default()
-  train = jax.jit(lambda b: model.apply(variables, b, train=True, mutable=["batch_stats"],
-                                        rngs={"dropout": jax.random.key(1)}))
+  _, variables, _ = _default()
   for persons in (1, 2):
     batch = _batch(persons=persons)
     empty = dict(batch, pose3d=0 * batch["pose3d"], pose_score=0 * batch["pose_score"])
-    (logits, _), updated = train(empty)
+    (logits, _), updated = _training()(variables, empty)
     assert np.isfinite(logits).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updated))
 
