@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from actionjax import annotations, configuration, skeletons
 from actionjax.errors import UserError
-from actionjax.models import checked
+from actionjax.models import backbones, checked
 from actionjax.models.heads import ClassificationHead
 from actionjax.ops import affine, heatmaps
 
@@ -167,8 +167,7 @@ class Model(checked.Module):
   @property
   def parts(self) -> dict[str, type]:
     """Fields that are sections -> what each configures."""
-    return {"maps": Maps, "backbone": configuration.plugin(
-        "actionjax.models", self.backbone["name"], "Backbone", "model.backbone")}
+    return {"maps": Maps, "backbone": backbones.find(self.backbone)}
 
   def check_pixels(self, size: Sequence[int], test_size: Sequence[int]) -> None:
     """See `Maps.check_pixels`."""
@@ -189,12 +188,7 @@ class Model(checked.Module):
     maps = make_maps(self.maps)
     volume = maps.draw(batch, self.layout, train=train,
                        key=self.make_rng("dropout") if train and maps.jitters else None)
-    fields = dict(self.backbone)
-    backbone = configuration.plugin("actionjax.models", fields.pop("name"), "Backbone",
-                                    "model.backbone")
-    feature_map, endpoints = configuration.build(
-        backbone, fields, "model.backbone", dtype=jnp.dtype(self.dtype), name="backbone")(
-            volume, train=train)
+    feature_map, endpoints = backbones.build(self.backbone, self.dtype)(volume, train=train)
     logits, features = ClassificationHead(self.num_classes, self.dropout, name="head")(
         feature_map, train=train)
     return logits, {**endpoints, "heatmaps": volume, "feature_map": feature_map,

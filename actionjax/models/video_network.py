@@ -12,8 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from actionjax import configuration
-from actionjax.models import checked
+from actionjax.models import backbones, checked
 from actionjax.models.heads import ClassificationHead
 from actionjax.ops import images
 
@@ -48,8 +47,7 @@ class Model(checked.Module):
   @property
   def parts(self) -> dict[str, type]:
     """Fields that are sections -> the module that each configures."""
-    return {"backbone": configuration.plugin("actionjax.models", self.backbone["name"],
-                                             "Backbone", "model.backbone")}
+    return {"backbone": backbones.find(self.backbone)}
 
   @nn.compact
   def __call__(self, batch, *, train: bool):
@@ -66,13 +64,8 @@ class Model(checked.Module):
     Raises:
       ValueError: more levels than stages before the last.
     """
-    fields = dict(self.backbone)
-    backbone = configuration.plugin("actionjax.models", fields.pop("name"), "Backbone",
-                                    "model.backbone")
     x = images.scale(batch["video"], self.scaling, jnp.dtype(self.dtype))
-    x, endpoints = configuration.build(
-        backbone, fields, "model.backbone", dtype=jnp.dtype(self.dtype), name="backbone")(
-            x, train=train)
+    x, endpoints = backbones.build(self.backbone, self.dtype)(x, train=train)
     stages = [name for name in endpoints if name.startswith("stage")]
     if len(self.levels) >= len(stages):
       raise ValueError(f"{len(self.levels)} levels of superclasses, and {len(stages) - 1} stages "

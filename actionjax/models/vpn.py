@@ -11,8 +11,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from actionjax import configuration
-from actionjax.models import checked, pose_backbones
+from actionjax.models import backbones, checked, pose_backbones
 from actionjax.models.heads import ClassificationHead
 from actionjax.ops import images, skeleton_frames
 
@@ -185,8 +184,7 @@ class Model(checked.Module):
   @property
   def parts(self) -> dict[str, type]:
     """Fields that are sections -> the module that each configures."""
-    parts = {"backbone": configuration.plugin("actionjax.models", self.backbone["name"],
-                                              "Backbone", "model.backbone")}
+    parts = {"backbone": backbones.find(self.backbone)}
     if self.pose["name"] != "none":
       parts["pose"] = pose_backbones.find(self.pose["name"])
     return parts
@@ -205,13 +203,8 @@ class Model(checked.Module):
       `attention_spatial` [B,h,w], `attention_temporal` [B,t], `embedding_visual` and
       `embedding_pose` [B,D_e], `pose_features`.
     """
-    fields = dict(self.backbone)
-    backbone = configuration.plugin("actionjax.models", fields.pop("name"), "Backbone",
-                                    "model.backbone")
     x = images.scale(batch["video"], self.scaling, jnp.dtype(self.dtype))
-    feature_map, endpoints = configuration.build(
-        backbone, fields, "model.backbone", dtype=jnp.dtype(self.dtype), name="backbone")(
-            x, train=train)
+    feature_map, endpoints = backbones.build(self.backbone, self.dtype)(x, train=train)
     maps, out = [feature_map.astype(jnp.float32)], {}
     if self.pose["name"] != "none":
       maps, out = VPNCoupler(
