@@ -1,6 +1,7 @@
 """The recipe of hierarchical classification in a size that tests can run.
 
-Arguments: steps of each training; save: steps between checkpoints; scopes; passes.
+Arguments: steps of each training; save: steps between checkpoints; scopes; passes;
+kernels of the backbone.
 """
 from ml_collections import ConfigDict
 
@@ -12,11 +13,11 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(
       arg, steps=3, save=2, scopes="by_layers", passes=2, uncropped=False, leak=False,
-      warm_start=False, init="")
+      warm_start=False, init="", kernels="3x3x3")
   data = dict(dataset="synthetic_actions", variant="tiny", protocol="cross_subject",
               validation=0.3, video=dict(num_frames=2, size=(16, 16), channels=3))
   backbone = dict(name="resnet3d", block="basic", stage_sizes=(1, 1, 1, 1), width=8,
-                  kernels="3x3x3", stem_kernel=(1, 3, 3), stem_pool=())
+                  kernels=args.kernels, stem_kernel=(1, 3, 3), stem_pool=())
   return configuration.config(
       name="small_hac", data=data, batch_size=4, log_every=1, checkpoint_every=args.save,
       steps=hac.steps(

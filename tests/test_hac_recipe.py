@@ -28,7 +28,7 @@ def _config(data_dir, argument):
 def finished(tiny_data_dir, tmp_path_factory):
   """(workdir, metrics) of the whole small recipe."""
   workdir = tmp_path_factory.mktemp("hac") / "run"
-  return workdir, recipe.run(_config(tiny_data_dir, "scopes=both"), workdir)
+  return workdir, recipe.run(_config(tiny_data_dir, "scopes=both,kernels=2d"), workdir)
 
 
 def test_recipe_writes_the_table(finished):
@@ -132,12 +132,13 @@ def test_finished_model_loads_and_classifies(finished):
 def test_run_again_does_nothing(finished, tiny_data_dir):
   workdir, metrics = finished
   before = {p: p.stat().st_mtime_ns for p in workdir.glob("*_*/**/done.json")}
-  assert recipe.run(_config(tiny_data_dir, "scopes=both"), workdir) == metrics
+  assert recipe.run(_config(tiny_data_dir, "scopes=both,kernels=2d"), workdir) == metrics
   assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
 def test_killed_anywhere_it_goes_on(runs, tmp_path):
-  argument, config = "steps=25,save=5,scopes=by_layers,passes=2", "small_hac_config.py"
+  argument = "steps=25,save=5,scopes=by_layers,passes=2,kernels=2d"
+  config = "small_hac_config.py"
   expected = runs.finish(tmp_path / "whole", argument, config=config)
   workdir = tmp_path / "run"
   for moment in ("*_crop/metrics.jsonl", "*_full_superclasses", "*_full/metrics.jsonl",
