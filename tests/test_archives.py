@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from actionjax.data.builders import nucla, utd_mhad
-from actionjax.data.formats import archives, plain_npz
+from actionjax.data.formats import archives, zip_members
 from actionjax.errors import RawDataError
 from tests import raw_utd
 
@@ -76,7 +76,7 @@ def every_way(source):
 
 
 def test_bombs_are_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(plain_npz, "MOST_BYTES", 2**16)
+  monkeypatch.setattr(zip_members, "MOST_BYTES", 2**16)
   path = tmp_path / "a.zip"
   with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
     archive.writestr("zeros", bytes(10**6))

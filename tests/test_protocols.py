@@ -77,7 +77,7 @@ def test_fraction_partitions_the_training_side(fraction, seed, classes, subjects
 def test_order_of_the_records_does_not_matter(seed):
   index = make_index()
   protocol = protocols.cross_subject((1, 3, 5))
-  for part in protocols.PARTS:
+  for part in protocols.SPLITS:
     assert ids(index, protocol, part) == ids(shuffled(index, seed), protocol, part)
 
 
@@ -103,7 +103,7 @@ def test_held_out_subjects():
 
 def test_mistakes():
   index, protocol = make_index(), protocols.cross_subject((1, 3, 5))
-  with pytest.raises(UserError, match="unknown part 'val'; known: train, fit, validation, test"):
+  with pytest.raises(UserError, match="unknown split 'val'; known: train, fit, validation, test"):
     protocols.split(index, protocol, "val")
   with pytest.raises(UserError, match="'test' has no clips"):
     protocols.split(index, protocols.cross_view(test_cameras=(9,)), "test")

@@ -124,7 +124,7 @@ def test_training_updates_statistics_and_bfloat16_keeps_float32_parameters():
 
 
 @pytest.mark.parametrize("fields,word", [
-    (dict(depth=20), "depth 20"), (dict(kernels="5x5"), "5x5"),
+    (dict(depth=20), "depth must be one of 18, 34, 50, 101, got 20"), (dict(kernels="5x5"), "5x5"),
     (dict(depth=18, kernels="3x1x1"), "bottleneck"), (dict(block="wide"), "wide"),
     (dict(spatial_strides=(1, 2)), "spatial_strides has 2 entries for 4"),
     (dict(stage_sizes=(1, 1)), "for 2 stages")])

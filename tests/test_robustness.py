@@ -167,7 +167,7 @@ def test_another_dataset_of_the_same_classes(runs, tiny_data_dir, tmp_path, monk
 
 @pytest.mark.parametrize("fields, message", [
     (dict(drop_joints=1.5), r"config.steps\[0\].drop_joints must lie in \[0, 1\], got 1.5"),
-    (dict(model_from="nowhere"), "no earlier step trains one, and nowhere is no folder with one")])
+    (dict(model_from="nowhere"), "model_from: 'nowhere' is neither a folder nor an earlier step")])
 def test_mistakes(runs, tiny_data_dir, tmp_path, fields, message):
   with pytest.raises(UserError, match=message):
     _evaluate(runs | {"cnn": fields.pop("model_from", runs["cnn"])}, tiny_data_dir,

@@ -330,8 +330,6 @@ def test_whole_networks_have_the_same_parameters(name):
     (video_network.Model(5, {**RESNET, "channels": {"stem/conv": (0,)}}), "backbone.channels"),
     (video_network.Model(5, RESNET, (1, 2, 3)), "3 levels"),
     (VPN(pose=dict(name="lstm")), "'lstm'"),
-    (VPN(attention="all"), "'all'"),
-    (stgcn.Model(5, "coco_17", adaptive="some"), "'some'"),
     (pytest, "no counterpart"),
 ])
 def test_what_has_no_twin_is_refused(model, message):

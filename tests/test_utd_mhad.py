@@ -277,7 +277,7 @@ def test_real_protocol(real):
   index = Index.of([{"clip_id": c.clip_id, "label": c.action - 1, "subject": c.subject,
                              "camera": 0, "setup": 0, "num_frames": 1} for c in clips])
   protocol = utd_mhad.DATASET.protocols["cross_subject"]
-  parts = {part: protocols.split(index, protocol, part) for part in protocols.PARTS}
+  parts = {part: protocols.split(index, protocol, part) for part in protocols.SPLITS}
   assert (len(parts["train"]), len(parts["test"])) == (431, 430)
   assert (len(parts["fit"]), len(parts["validation"])) == (388, 43)
   assert set(index.label[parts["validation"]].tolist()) == set(range(27))

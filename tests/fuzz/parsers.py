@@ -193,7 +193,7 @@ def _check_survey(found, findings: Findings) -> None:
   ids = [clip.clip_id for clip in found.clips]
   assert len(set(ids)) == len(ids) > 0
   assert all(not raw_files.leads_out(name) for name in ids)
-  assert all(0 <= clip.label < len(found.about.class_names) for clip in found.clips)
+  assert all(0 <= clip.label < len(found.facts.class_names) for clip in found.clips)
   assert all(set().union(*parts.values()) <= set(ids) for parts in found.splits.values())
 
 
