@@ -46,7 +46,7 @@ def test_two_processes_compute_what_one_does(runs, tmp_path):
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_killed_process_ends_the_other(runs, tmp_path, which):
   workdir = tmp_path / "run"
-  process = runs.start(workdir, "first=3000,second=1,save=1000", prefix=LAUNCH)
+  process = runs.start(workdir, "first=3000,save=1000,cut", prefix=LAUNCH)
   runs.wait_for(process, workdir, "backbone", 3)
   os.kill(sorted(_processes(runs, process))[which], signal.SIGKILL)
   assert process.wait(timeout=60) not in (0, None)
@@ -55,7 +55,7 @@ def test_one_killed_process_ends_the_other(runs, tmp_path, which):
 
 def test_killed_launcher_leaves_nobody(runs, tmp_path):
   workdir = tmp_path / "run"
-  process = runs.start(workdir, "first=3000,second=1,save=1000", prefix=LAUNCH)
+  process = runs.start(workdir, "first=3000,save=1000,cut", prefix=LAUNCH)
   runs.wait_for(process, workdir, "backbone", 3)
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
