@@ -5,7 +5,7 @@
 Arguments: pose=none for the backbone alone; share=S for that part of the epochs; tiny for the few
 seconds' worth that tests use.
 """
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from actionjax import configuration
 
@@ -13,20 +13,7 @@ from actionjax import configuration
 def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(arg, tiny=False, pose="gcn", share=1.0)
-  config = ConfigDict()
-  config.name = "quickstart"
-  config.seed = 0
-  config.data_dir = config_dict.placeholder(str)
   size, frames = ((32, 32), 8) if args.tiny else ((48, 48), 24)
-  config.data = ConfigDict(dict(
-      dataset="synthetic_actions", variant="tiny" if args.tiny else "small",
-      # The label follows the mirror: waving left becomes waving right.
-      protocol="cross_subject", validation=0.1, flip=0.0 if args.tiny else 0.5,
-      # Grey: clothes and walls are coloured at random.
-      video=dict(num_frames=frames, size=size, crop=0.9, margin=0.1, scale_jitter=0.1,
-                 channels=1),
-      pose=dict(num_poses=8 if args.tiny else 16, rotate=15.0), threads=4, workers=0))
-  config.batch_size = 8
   # What a stem of five frames sees moves little from one to the next, which twelve frames of a clip
   # do not give; its strides keep 24 as cheap.
   shape = (dict(width=8, stem_kernel=(3, 7, 7), spatial_strides=(1, 2, 2)) if args.tiny else
@@ -34,22 +21,27 @@ def get_config(arg: str = "") -> ConfigDict:
   common = dict(name="vpn", backbone=dict(
       name="resnet3d", block="basic", stage_sizes=(1, 1, 1), kernels="factorised", stem_pool=(),
       temporal_strides=(1, 2, 1), **shape))
-  config.log_every = 4 if args.tiny else 20
-  config.checkpoint_every = 8 if args.tiny else 200
   epochs = (2.0, 2.0) if args.tiny else (2.0 * args.share, 34.0 * args.share)
   optim = dict(name="adamw", learning_rate=2e-3, schedule="cosine", warmup=0.1,
                weight_decay=0.02, clip_norm=5.0)
-  config.steps = (
-      ConfigDict(dict(kind="prepare")),
-      ConfigDict(dict(
-          kind="train", name="backbone", epochs=epochs[0], model=dict(
-              common, pose=dict(name="none")), loss=dict(name="cross_entropy"), optim=optim)),
-      ConfigDict(dict(
-          kind="train", name="joint", epochs=epochs[1],
-          model=dict(common, pose=dict(name=args.pose), embedding="thesis"),
-          loss=dict(name="vpn"), optim=optim,
-          init_from=(dict(source="backbone"),))),
-      ConfigDict(dict(kind="evaluate", name="test",
-                      views=dict(temporal=2, flips=not args.tiny))),
-  )
-  return config
+  return configuration.config(
+      name="quickstart",
+      data=dict(
+          dataset="synthetic_actions", variant="tiny" if args.tiny else "small",
+          # The label follows the mirror: waving left becomes waving right.
+          protocol="cross_subject", validation=0.1, flip=0.0 if args.tiny else 0.5,
+          # Grey: clothes and walls are coloured at random.
+          video=dict(num_frames=frames, size=size, crop=0.9, margin=0.1, scale_jitter=0.1,
+                     channels=1),
+          pose=dict(num_poses=8 if args.tiny else 16, rotate=15.0), threads=4, workers=0),
+      batch_size=8, log_every=4 if args.tiny else 20, checkpoint_every=8 if args.tiny else 200,
+      steps=(
+          dict(kind="prepare"),
+          dict(kind="train", name="backbone", epochs=epochs[0],
+               model=dict(common, pose=dict(name="none")), loss=dict(name="cross_entropy"),
+               optim=optim),
+          dict(kind="train", name="joint", epochs=epochs[1],
+               model=dict(common, pose=dict(name=args.pose), embedding="thesis"),
+               loss=dict(name="vpn"), optim=optim, init_from=(dict(source="backbone"),)),
+          dict(kind="evaluate", name="test",
+               views=dict(temporal=2, flips=not args.tiny))))
