@@ -2,10 +2,9 @@
 import cv2
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 import actionjax
-from actionjax import planning, recipe
+from actionjax import configuration, planning, recipe
 from actionjax.data.loading import inputs, pipeline
 from actionjax.data.loading.config import batch_spec, parse_data
 from actionjax.errors import UserError
@@ -16,10 +15,10 @@ DATA = dict(dataset="synthetic_actions", variant="tiny", protocol="cross_subject
 
 
 def test_a_training_on_a_new_input(tiny_data_dir, tmp_path):
-  config = ConfigDict(dict(name="own_input", seed=0, data_dir=tiny_data_dir, data=DATA, steps=(
+  config = configuration.config(name="own_input", data_dir=tiny_data_dir, data=DATA, steps=(
       dict(kind="train", name="colours", batch_size=4, num_steps=5,
            model=dict(name="tests.mean_colour"), optim=dict(learning_rate=0.1)),
-      dict(kind="evaluate", name="test", batch_size=4, views=dict(temporal=2)))))
+      dict(kind="evaluate", name="test", batch_size=4, views=dict(temporal=2))))
   found = recipe.run(config, tmp_path / "run")
   assert found["test"]["clips"] == 12
   model = actionjax.load(tmp_path / "run")
