@@ -151,6 +151,9 @@ def _config_dict(value: Any) -> Any:
   return value
 
 
+_KINDS = {bool: "true or false", int: "an integer", float: "a number"}
+
+
 def _typed(text: str, kind: type, item: str) -> Any:
   """The value of a config argument; nothing is rounded or guessed."""
   try:
@@ -163,7 +166,7 @@ def _typed(text: str, kind: type, item: str) -> Any:
   elif kind is float and type(value) is int:
     value = float(value)
   if type(value) is not kind:
-    raise UserError(f"config argument {item!r}: {text!r} is no {kind.__name__}")
+    raise UserError(f"config argument {item!r}: {text!r} is not {_KINDS[kind]}")
   return value
 
 

@@ -123,7 +123,7 @@ def test_a_clip_as_arrays_gets_the_same_answer(place, tmp_path):
       (dict(pose2d=np.ones((1, 4, 20, 2))), r"pose2d has shape .* reads \[M, T, 17, 2\]"),
       (dict(pose2d=np.ones((1, 0, 17, 2))), "pose2d has shape"),
       (dict(pose_score=np.ones((1, 4))), "pose_score has shape"),
-      (dict(image_size=(1, 2, 3)), "is no .height, width"),
+      (dict(image_size=(1, 2, 3)), "must be .height, width"),
       (dict(tall, image_size=(60, 100)), r"image_size \(60, 100\) must be \(height, width\)")):
     with pytest.raises(UserError, match=message):
       model({**arrays, **change})

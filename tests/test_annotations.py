@@ -386,9 +386,9 @@ def test_image_size_in_the_wrong_order_is_seen(tmp_path):
     ({"keypoint_score": 1.0}, "keypoint_score: is 1.0, not a NumPy array"),
     ({"total_frames": 6}, "total_frames: is 6, but keypoint has 5 frames"),
     ({"total_frames": "5"}, "total_frames: is '5', but"),
-    ({"img_shape": (48,)}, "img_shape: a tuple is no|img_shape: .48. is no .height, width."),
-    ({"img_shape": (48, -64)}, r"img_shape: \(48, -64\) is no \(height, width\)"),
-    ({"img_shape": 10**5000}, "img_shape: a number of more than 18 digits is no"),
+    ({"img_shape": (48,)}, "img_shape: must be .height, width., got"),
+    ({"img_shape": (48, -64)}, r"img_shape: must be \(height, width\), got \(48, -64\)"),
+    ({"img_shape": 10**5000}, "img_shape: must be .height, width., got a number of more than 18 digits"),
 ])
 def test_a_broken_annotation_is_named_and_may_be_left_out(tmp_path, changes, message):
   content = raw_own.annotations(8)
@@ -406,23 +406,23 @@ def test_a_broken_annotation_is_named_and_may_be_left_out(tmp_path, changes, mes
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda c: c["annotations"][1].update(label="wave"), "clip01: label: 'wave' is no class"),
-    (lambda c: c["annotations"][1].update(label=-1), "clip01: label: -1 is no class number"),
-    (lambda c: c["annotations"][1].update(label=10**9), "clip01: label: 1000000000 is no class"),
+    (lambda c: c["annotations"][1].update(label="wave"), "clip01: label: 'wave' is not a class"),
+    (lambda c: c["annotations"][1].update(label=-1), "clip01: label: -1 is not a class number"),
+    (lambda c: c["annotations"][1].update(label=10**9), "clip01: label: 1000000000 is not a class"),
     (lambda c: c["annotations"][1].update(label=10**5000), "clip01: label: a number of more than"),
-    (lambda c: c["annotations"][1].update(label=True), "clip01: label: True is no class number"),
+    (lambda c: c["annotations"][1].update(label=True), "clip01: label: True is not a class number"),
     (lambda c: c["annotations"][1].pop("label"), "clip01: label: is not there"),
     (lambda c: c["annotations"][1].update(frame_dir="../clip01"), "leads out of the folder"),
     (lambda c: c["annotations"][1].update(frame_dir="/etc/passwd"), "is absolute"),
     (lambda c: c["annotations"][1].update(frame_dir="C:\\clips"), "is absolute"),
-    (lambda c: c["annotations"][1].update(frame_dir=5), "annotation 1: frame_dir: 5 is no text"),
+    (lambda c: c["annotations"][1].update(frame_dir=5), "annotation 1: frame_dir: 5 is not text"),
     (lambda c: c["annotations"].__setitem__(1, "x"), "annotation 1: annotation: is a str, not a"),
     (lambda c: c["annotations"].append(c["annotations"][0] | {"label": 1}),
      "clip00: frame_dir: names two different"),
     (lambda c: c["split"].update(xsub_val=c["split"]["xsub_train"]), "is in test and in another"),
-    (lambda c: c["split"].update(xsub_val=3), "split xsub_val: is no list of ids"),
-    (lambda c: c.update(split=3), "is no annotation file"),
-    (lambda c: c.pop("annotations"), "is no annotation file"),
+    (lambda c: c["split"].update(xsub_val=3), "split xsub_val: must be a list of ids"),
+    (lambda c: c.update(split=3), "is not an annotation file"),
+    (lambda c: c.pop("annotations"), "is not an annotation file"),
     (lambda c: [a.pop("keypoint") for a in c["annotations"]], "no annotation has a keypoint array"),
 ])
 def test_mistakes_in_a_file_are_named(tmp_path, change, message):

@@ -55,12 +55,12 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize("name, argument, message", [
     ("posec3d_utd_mhad", "source=3d", "source=3d is neither pose3d nor pose2d"),
-    ("posec3d_ntu60", "network=gcn", "network=gcn is none of slowonly, slowonly_346,"),
+    ("posec3d_ntu60", "network=gcn", "network must be one of slowonly, slowonly_346,"),
     ("posec3d_ntu60", "test=FOLDER,kind=joint+limb", "test=FOLDER is one network: give kind="),
-    ("hac_ntu60", "scopes=all", "scopes=all is none of both, altogether, by_layers, none"),
-    ("posec3d_ntu60", "released=open", "released=open is none of pyskl, mmaction2"),
-    ("stgcnpp_ntu60", "network=gcn", "network=gcn is none of stgcnpp, stgcn, msg3d"),
-    ("stgcnpp_ntu60", "stream=joint+bones", "stream=bones is none of joint, bone,"),
+    ("hac_ntu60", "scopes=all", "scopes must be one of both, altogether, by_layers, none"),
+    ("posec3d_ntu60", "released=open", "released must be one of pyskl, mmaction2, got open"),
+    ("stgcnpp_ntu60", "network=gcn", "network must be one of stgcnpp, stgcn, msg3d, got gcn"),
+    ("stgcnpp_ntu60", "stream=joint+bones", "stream must be one of joint, bone,"),
     ("stgcnpp_ntu60", "test=FOLDER,stream=joint+bone", "test=FOLDER is one network"),
     ("stgcnpp_ntu60", "test=FOLDER,drop=0.5", "test=FOLDER trains nothing: leave out drop"),
     ("posec3d_ntu60", "test=FOLDER,epochs=2,batch=8", "trains nothing: leave out batch, epochs"),
@@ -69,7 +69,7 @@ ARGUMENTS = {
     ("rgbpose_ntu60", "gpus=0", "gpus=0 and epochs=1 must be above 0"),
     ("stgcnpp_ntu60", "stream=joint+joint", "names a stream twice"),
     ("rgbpose_ntu60", "network=pose", "network=pose says what test=DIR holds"),
-    ("rgbpose_ntu60", "laterals=all", "laterals=all is none of both, rgb_to_pose, pose_to_rgb")])
+    ("rgbpose_ntu60", "laterals=all", "laterals must be one of both, rgb_to_pose, pose_to_rgb")])
 def test_mistakes_in_arguments_are_named_at_once(name, argument, message):
   with pytest.raises(UserError, match=message):
     configuration.load(f"{configuration.shipped_directory()}/{name}.py:{argument}")

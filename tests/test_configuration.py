@@ -35,11 +35,11 @@ def test_an_integer_will_do_for_a_float():
                        "seed, cpu"),
     ("zzz", "'zzz' is not known; known: attention"),
     ("seed", "'seed' needs a value, as in seed=0"),
-    ("seed=abc", "'abc' is no int"),
-    ("seed=3.7", "'3.7' is no int"),
-    ("seed=True", "'True' is no int"),
-    ("cpu=maybe", "'maybe' is no bool"),
-    ("cpu=2", "'2' is no bool"),
+    ("seed=abc", "'abc' is not an integer"),
+    ("seed=3.7", "'3.7' is not an integer"),
+    ("seed=True", "'True' is not an integer"),
+    ("cpu=maybe", "'maybe' is not true or false"),
+    ("cpu=2", "'2' is not true or false"),
 ])
 def test_wrong_arguments_are_refused(arg, message):
   with pytest.raises(UserError) as error:

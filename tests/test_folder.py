@@ -154,11 +154,11 @@ def test_protocols_follow_from_the_columns():
     ("path,label\ndir,b\n", "dir: path: is not a file"),
     ("path,label\n.,b\n", "line 2: path: names no file"),
     ("path,label\n,b\n", "line 2: path: '' is empty"),
-    ("path,label\na.mp4,\n", "line 2: label: '' is no name of a class"),
-    ('path,label\na.mp4,"x\ny"\n', "label: .* is no name of a class"),
+    ("path,label\na.mp4,\n", "line 2: label: '' is not the name of a class"),
+    ('path,label\na.mp4,"x\ny"\n', "label: .* is not the name of a class"),
     ("path,label\na.mp4,x\na.mp4,y\n", "a.mp4: path: is listed twice"),
     ("path,label\na.mp4,x\n./a.avi,y\n", "a.avi: path: and a.mp4 claim one clip id"),
-    ("path,label,split\na.mp4,x,train\nb.mp4,y,dev2\n", "b: split: 'dev2' is none of train, val"),
+    ("path,label,split\na.mp4,x,train\nb.mp4,y,dev2\n", "b: split: must be one of train, val"),
     ("path,label,split\na.mp4,x,train\nb.mp4,y,\n", "b: split: is empty, but other clips have"),
     ("path,label,subject\na.mp4,x,1\nb.mp4,y,\n", "b: subject: is empty"),
     ("path,label\na.mp4,x\nb.mp4,x\n", r"label: there is one class only \(x\)"),
@@ -231,7 +231,7 @@ def test_mistakes_in_a_tree_are_named(tmp_path):
       ("linked", "is a link to a folder", False),
       ("jump", "is a folder without a clip", True),
       ("wave/linked.mp4", f"is a link out of {raw}", False),
-      ("wave/7.doc", "is no video by its name: passed over", True)}
+      ("wave/7.doc", "is not a video by its name: passed over", True)}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs names that are no UTF-8")

@@ -62,7 +62,7 @@ def test_a_sound_training_is_what_it_is_without_looking():
 
 
 def test_a_debug_that_does_not_exist():
-  with pytest.raises(UserError, match="debug 'all' is none of checkify, nan"):
+  with pytest.raises(UserError, match="debug must be one of checkify, nan, got 'all'"):
     inspection.Inspection(debug="all")
 
 

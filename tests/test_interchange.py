@@ -196,7 +196,7 @@ def rewritten(folder, target, **arrays) -> pathlib.Path:
     (dict(splits=np.full((2, 6), 9, np.uint8)), "numbers up to 3"),
     (dict(splits=np.zeros((1, 6), np.uint8)), r"splits is uint8\[1, 6\], expected uint8\[2, 6\]"),
     (dict(image_size=np.zeros((6, 3), int)), r"image_size is int64\[6, 3\]"),
-    (dict(more=np.zeros(3)), "holds 'more.npy', which is none of its arrays"),
+    (dict(more=np.zeros(3)), "holds 'more.npy', which is not one of its arrays"),
 ])
 def test_wrong_arrays_are_named(tmp_path, arrays, message):
   write(tmp_path / "a")
@@ -214,11 +214,11 @@ def test_wrong_arrays_are_named(tmp_path, arrays, message):
     (dict(layout="x"), "layout 'x' is none of .*coco_17"),
     (dict(layout=["x"]), "layout .* is none of"),
     (dict(joints=["a"]), "joints are not those of the layout kinect_v1_20"),
-    (dict(class_names=["a"]), "class_names is no list of 2 or more different names"),
-    (dict(class_names=["a", "a"]), "class_names is no list"),
-    (dict(class_names=["a", "b\n"]), "class_names is no list"),
-    (dict(class_names="ab"), "class_names is no list"),
-    (dict(protocols=[1]), "protocols is no list of 0 or more"),
+    (dict(class_names=["a"]), "class_names must be a list of 2 or more different names"),
+    (dict(class_names=["a", "a"]), "class_names must be a list"),
+    (dict(class_names=["a", "b\n"]), "class_names must be a list"),
+    (dict(class_names="ab"), "class_names must be a list"),
+    (dict(protocols=[1]), "protocols must be a list of 0 or more"),
     (dict(sha256="0" * 64), "is not the file that dataset.json was written with"),
 ])
 def test_wrong_headers_are_named(tmp_path, changes, message):
@@ -260,7 +260,7 @@ def test_values_that_are_no_numbers_are_missing_joints(tmp_path):
   found = validation.validate("interchange", str(tmp_path / "a"), {}, 1)
   assert [str(f) for f in found.findings] == [
       "c00: skeletons: has nobody: every joint is missing in every frame",
-      "c02: skeletons: has values that are no numbers, which count as missing joints",
+      "c02: skeletons: has values that are not numbers, which count as missing joints",
       "c03: skeletons: has nobody: every joint is missing in every frame"]
   raw_own.prepare("interchange:mine", tmp_path / "a", tmp_path / "data")
   record = catalogue.open_dataset(str(tmp_path / "data"), "interchange:mine")[2]

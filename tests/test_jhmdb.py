@@ -261,8 +261,8 @@ def test_pickles_of_all_splits_become_one_dataset(tmp_path):
 @pytest.mark.parametrize("content, message", [
     ([], "is not a dict of two lists, pose and label"),
     ({"pose": [world(3, 0)], "label": []}, "is not a dict of two lists"),
-    ({"pose": [world(3, 0)], "label": ["fly"]}, "label 0 is 'fly', which is no class of JHMDB"),
-    ({"pose": [world(3, 0)], "label": [world(3, 0)]}, "label 0 is .* which is no class of JHMDB"),
+    ({"pose": [world(3, 0)], "label": ["fly"]}, "label 0 is 'fly', which is not a class of JHMDB"),
+    ({"pose": [world(3, 0)], "label": [world(3, 0)]}, "label 0 is .* which is not a class of"),
     ({"pose": [world(3, 0)[:, :13]], "label": ["run"]}, r"pose 0 is float64\[3, 13, 2\], expected"),
     ({"pose": [world(3, 0) * np.nan], "label": ["run"]}, "expected places"),
     ({"pose": [world(3, 0)] * 2, "label": ["run"] * 2}, "a clip of run is twice in split 1"),
@@ -276,7 +276,7 @@ def test_malformed_pickles(tmp_path, content, message):
 
 def test_no_pickles(tmp_path):
   for place, there in ((tmp_path, "nothing"),
-                       (tmp_path / "nowhere", "nothing, as it is no folder")):
+                       (tmp_path / "nowhere", "nothing, as it is not a folder")):
     with pytest.raises(RawDataError, match=f"holds no GT_train_1.pkl or .*holds: {there}"):
       jhmdb.find(str(place), **jhmdb.DATASET.variants["pickled"])
 

@@ -185,7 +185,7 @@ WHOLE = raw_msr.text(raw_msr.joints(3))
     ("4" + WHOLE[1:], "ends in frame 4 of 4"),
     ("1000000 20\n0\n", "does not begin with a number of frames and 20"),
     ("2" + WHOLE[1:], "goes on after its 2 frames"),
-    (WHOLE.replace("\n40\n", "\n39\n", 1), "frame 1 of 3 has 39 rows, which is no multiple of 40"),
+    (WHOLE.replace("\n40\n", "\n39\n", 1), "frame 1 of 3 has 39 rows, which is not a multiple of"),
     (WHOLE.replace("40\n", "x\n", 1), "is not made of numbers.*'x'"),
     ("2 20\n0\n0\n", "no joint of its 2 frames is usable"),
 ])

@@ -322,7 +322,7 @@ def test_malformed_frames_and_texts(tmp_path):
   path.write_bytes(files[1])
   text = write_text(tmp_path, 9, [pose(1)[0]])
   whole = text.read_text()
-  for data, message in (("\n".join(whole.split("\n")[:15]), "has 15 lines, which is no multiple"),
+  for data, message in (("\n".join(whole.split("\n")[:15]), "has 15 lines, which is not a mul"),
                         (whole.replace(",", ";"), "after line 1 are not x,y,z each"),
                         (re.sub(r",[^,]*,2.0", "", whole), "after line 1 are not x,y,z each")):
     text.write_text(data)

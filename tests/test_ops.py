@@ -57,7 +57,7 @@ def test_vpn_weights_count_bones_and_pairs():
     assert weights[a - 1, b - 1] == 2
   for a, b in ((1, 2), (1, 17), (2, 21), (21, 3), (3, 4), (12, 24), (12, 25), (8, 22), (8, 23)):
     assert weights[a - 1, b - 1] == 5
-  with pytest.raises(UserError, match="pairs 'some' is none of"):
+  with pytest.raises(UserError, match="pairs must be one of"):
     graphs.vpn_weights(V2, pairs="some")
 
 

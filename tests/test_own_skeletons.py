@@ -140,9 +140,9 @@ def test_an_annotation_file_gives_the_skeletons(tmp_path):
     (dict(pose2d=np.zeros((6, 17, 2))), r"pose2d: has shape \[6, 17, 2\], expected \[persons"),
     (dict(pose2d=np.zeros((1, 6, 17, 3))), "pose2d: has shape"),
     (dict(pose2d=np.full((1, 6, 17, 2), "x")), "pose2d: holds <U1, not numbers"),
-    (dict(other=np.zeros(3)), "holds 'other.npy', which is none of its arrays"),
+    (dict(other=np.zeros(3)), "holds 'other.npy', which is not one of its arrays"),
     (dict(pose2d=np.full((1, 6, 17, 2), None)), "holds object, not numbers or text"),
-    (dict(pose2d=np.ones((1, 6, 17, 2)), image_size=np.zeros(2)), "image_size: is no"),
+    (dict(pose2d=np.ones((1, 6, 17, 2)), image_size=np.zeros(2)), "image_size: must be"),
     (dict(pose_score=np.ones((1, 6, 17))), "skeletons: has no pose"),
     (b"no archive", "is not a readable .npz archive"), (b"", "is not a readable .npz archive")])
 def test_broken_skeleton_files_are_named(tmp_path, arrays, message):

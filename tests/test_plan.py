@@ -116,10 +116,10 @@ def test_what_later_steps_would_have_met(vpn, change, message):
 
 @pytest.mark.parametrize("change, message", [
     (lambda s: s("full").update(superclasses="crop"),
-     "config.steps[4].superclasses: 'crop' is no earlier step that groups classes; there are: "
+     "config.steps[4].superclasses: 'crop' is not an earlier step that groups classes; there are: "
      "full_superclasses"),
     (lambda s: s("full_superclasses").update(evaluation="crop"),
-     "config.steps[3].evaluation: 'crop' is no earlier evaluation; there are: crop_validation, "
+     "config.steps[3].evaluation: 'crop' is not an earlier evaluation; there are: crop_validation, "
      "crop_test"),
     (lambda s: s("full_superclasses").update(levels=(None, 3, 60)),
      "config.steps[3].levels must lie between 1 and the 12 classes, got 60"),
@@ -130,30 +130,31 @@ def test_what_later_steps_would_have_met(vpn, change, message):
     (lambda s: s("full").loss.update(weights=(None, 1.0)),
      "config.steps[4]: the model has a level at stage"),
     (lambda s: s("full").update(pruned_by="crop"),
-     "config.steps[4].pruned_by: 'crop' is no earlier step that prunes; there are: none"),
+     "config.steps[4].pruned_by: 'crop' is not an earlier step that prunes; there are: none"),
     (lambda s: s("gradients").update(model_from="nobody"), "config.steps[7].model_from: 'nobody'"),
     (lambda s: s("gradients").update(layer="neck/kernel"),
      "config.steps[7].layer 'neck/kernel' matches no parameter"),
     (lambda s: s("by_layers").update(metric="top3"),
      "config.steps[8].metric must be one of top1, top5, mean_class_accuracy, got 'top3'"),
     (lambda s: s("by_layers").update(monitor="retrain"),
-     "config.steps[8].monitor: 'retrain' is no earlier evaluation"),
+     "config.steps[8].monitor: 'retrain' is not an earlier evaluation"),
     (lambda s: s("by_layers").update(passes=0),
      "config.steps[8]: passes must be at least 1, got 0"),
     (lambda s: s("by_layers").update(model_from="nobody"),
      "config.steps[8].model_from: 'nobody' is neither a folder nor an earlier step"),
     (lambda s: s("by_layers").update(start="later"),
-     "config.steps[8].start: 'later' is no earlier evaluation"),
+     "config.steps[8].start: 'later' is not an earlier evaluation"),
     (lambda s: s("prune").update(include=("neck/",)),
      "config.steps[8].steps[0]: include pattern 'neck/' matches no convolution"),
     (lambda s: s("retrain").update(pruned_by="full"),
-     "config.steps[8].steps[1].pruned_by: 'full' is no earlier step that prunes; there are: prune"),
+     "config.steps[8].steps[1].pruned_by: 'full' is not an earlier step that prunes; there are: "
+     "prune"),
     (lambda s: s("ablation").rows[0].update(evaluation="nothing"),
      "config.steps[11]: there is no earlier step 'nothing'"),
     (lambda s: s("ablation").rows[0].update(evaluation="crop"),
-     "config.steps[11].rows[0].evaluation: 'crop' is no earlier evaluation"),
+     "config.steps[11].rows[0].evaluation: 'crop' is not an earlier evaluation"),
     (lambda s: s("ablation").rows[2].update(evaluation="full_test"),
-     "config.steps[11].rows[2].evaluation: 'full_test' is no earlier evaluation"),
+     "config.steps[11].rows[2].evaluation: 'full_test' is not an earlier evaluation"),
     (lambda s: s("ablation").update(metric="top3"), "config.steps[11].metric must be one of"),
 ])
 def test_what_a_long_recipe_would_have_met_at_its_end(hac, change, message):

@@ -192,7 +192,7 @@ def test_mistakes_in_maps_are_named(maps, word):
 # RGBPose-SlowFast.
 
 @pytest.mark.parametrize("maps, word", [
-    (dict(kind="limb", limbs=((0, 17),)), "limbs .* are no pairs of the 17 joints of coco_17"),
+    (dict(kind="limb", limbs=((0, 17),)), "limbs .* are not pairs of the 17 joints of coco_17"),
     (dict(limbs=((0, 1),)), "'joint' draw none")])
 def test_limbs_that_cannot_be_drawn_are_named(maps, word):
   batch = {"pose2d": np.zeros((1, 1, 2, 17, 2)), "pose_score": np.ones((1, 1, 2, 17))}
@@ -202,7 +202,7 @@ def test_limbs_that_cannot_be_drawn_are_named(maps, word):
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 0.5, 0.5), (0.0, 0.0), (2.0, -1.0)])
 def test_weights_of_other_streams_are_refused(weights):
-  with pytest.raises(UserError, match="are no weights of 2 streams"):
+  with pytest.raises(UserError, match="must be weights of the 2 streams"):
     rgbpose.late_fusion([np.zeros((1, 3))] * 2, weights)
 
 

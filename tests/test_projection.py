@@ -85,7 +85,7 @@ def test_lost_joints_are_ignored():
 
 def test_too_little_to_fit():
   points, pixels = _noisy()
-  with pytest.raises(ValueError, match=r"\(400, 3\) and \(399, 2\) are no pairs"):
+  with pytest.raises(ValueError, match=r"\(400, 3\) and \(399, 2\) are not pairs"):
     projection.fit_projection(points, pixels[1:])
   with pytest.raises(ValueError, match="0 usable pairs"):
     projection.fit_projection(np.zeros((4, 3)), np.ones((4, 2)))

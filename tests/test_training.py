@@ -212,7 +212,7 @@ def test_a_loss_as_monitor_is_better_when_smaller():
   for step, value in ((1, 3.0), (2, 1.0), (3, 2.0)):
     loop._judge(progress, {"loss": value}, config, optimiser, step)
   assert (progress.best, progress.best_step, progress.waited) == (1.0, 2, 1)
-  with pytest.raises(UserError, match="monitor 'loss' is no validation metric; known: top1"):
+  with pytest.raises(UserError, match="monitor 'loss' is not a validation metric; known: top1"):
     loop._judge(progress, {"top1": 1.0}, config, optimiser, 4)
 
 

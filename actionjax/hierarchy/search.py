@@ -63,7 +63,7 @@ def confusion_costs(confusion: np.ndarray, normalise: bool = True, *, absent: st
       `absent="error"`, a class that never occurs.
   """
   if absent not in ("error", "zero"):
-    raise UserError(f"absent {absent!r} is none of error, zero")
+    raise UserError(f"absent must be one of error, zero, got {absent!r}")
   confusion = _checked(confusion, "the confusion matrix")
   if normalise:
     sums = confusion.sum(1, keepdims=True)

@@ -82,7 +82,7 @@ def import_resnet2d(state: Mapping[str, np.ndarray], inflation: str = "center",
   if kernels not in KERNELS:
     raise UserError(f"unknown kernels {kernels!r}; known: {', '.join(KERNELS)}")
   if stem_length < 1 or stem_length % 2 == 0:
-    raise UserError(f"stem_length must be an odd number of frames, not {stem_length}")
+    raise UserError(f"stem_length must be an odd number of frames, got {stem_length}")
   stem = state.get("conv1.weight")
   if stem is None or np.ndim(stem) != 4 or "layer1.0.conv1.weight" not in state:
     raise UserError(f"{source} is no 2D ResNet with torchvision's names: it lacks conv1.weight "

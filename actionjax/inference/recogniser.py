@@ -111,7 +111,7 @@ def _complete_size(clip: dict) -> None:
   """Checks the size that 2D skeletons are measured in; that of the frames, if it is left out."""
   size = np.ravel(clip.get("image_size", (0, 0))).astype(int)
   if size.shape != (2,) or (size < 0).any():
-    raise UserError(f"image_size {clip['image_size']} is no (height, width)")
+    raise UserError(f"image_size must be (height, width), got {clip['image_size']}")
   height, width = size.tolist()
   if skeleton_arrays.size_is_swapped(clip["pose2d"], clip["pose_score"], (height, width)):
     raise UserError(f"image_size ({height}, {width}) must be (height, width), but by the "

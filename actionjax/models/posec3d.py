@@ -75,7 +75,7 @@ class Maps:
     except ValueError as error:
       raise UserError(f"model.maps.{error}") from None
     if self.source == "pose3d" and not self.fill:
-      raise UserError("model.maps.fill must be True for pose3d, whose metres are no pixels")
+      raise UserError("model.maps.fill must be True for pose3d, whose metres are not pixels")
     if self.sigma <= 0:
       raise UserError(f"model.maps.sigma must be above 0, got {self.sigma:g}")
     for field in ("size", "test_size"):

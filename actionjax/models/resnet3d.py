@@ -376,7 +376,7 @@ class ResNet3D(checked.Module):
     whole = self.widths()
     for path in self.channels:
       if path not in whole:
-        raise UserError(f"ResNet3D: channels names {path!r}, which is no convolution here")
+        raise UserError(f"ResNet3D: channels names {path!r}, which is not a convolution here")
     for path, width in whole.items():
       kept = self.channels.get(path, ())
       if not kept or sorted(set(kept)) != list(kept) or kept[0] < 0 or kept[-1] >= width:

@@ -250,7 +250,8 @@ def late_fusion(logits: Sequence[jax.Array], weights: Sequence[float]) -> jax.Ar
     UserError: not one weight a stream, or none above 0.
   """
   if len(weights) != len(logits) or min(weights) < 0 or not sum(weights):
-    raise UserError(f"model.fusion {tuple(weights)} are no weights of {len(logits)} streams")
+    raise UserError(f"model.fusion must be weights of the {len(logits)} streams, got "
+                    f"{tuple(weights)}")
   weights = np.asarray(weights, np.float32) / np.sum(weights)
   return jax.nn.logsumexp(jnp.stack([jax.nn.log_softmax(stream) for stream in logits]),
                           axis=0, b=weights[:, None, None])

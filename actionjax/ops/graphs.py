@@ -33,7 +33,7 @@ def vpn_weights(layout: Layout, *, bone: float = 5.0, other: float = 2.0,
         i, j = layout.index(a), layout.index(b)
         weights[i, j] = weights[j, i] = other
   elif pairs != "none":
-    raise UserError(f"pairs {pairs!r} is none of listed, all, none")
+    raise UserError(f"pairs must be one of listed, all, none, got {pairs!r}")
   for a, b in layout.edges:
     weights[a, b] = weights[b, a] = bone
   np.fill_diagonal(weights, 0)

@@ -71,7 +71,7 @@ def heatmaps(points: jax.Array, score: jax.Array, size: Sequence[int], layout: L
       raise ValueError("limbs are given, but heat maps of kind 'joint' draw none")
     if (pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu"
         or pairs.min() < 0 or pairs.max() >= layout.num_joints):
-      raise ValueError(f"limbs {limbs} are no pairs of the {layout.num_joints} joints of "
+      raise ValueError(f"limbs {limbs} are not pairs of the {layout.num_joints} joints of "
                        f"{layout.name}")
   if points.shape != (*score.shape, 2) or score.ndim != 4:
     raise ValueError(f"points {points.shape} and scores {score.shape} are not [B,M,T,V,2] and "

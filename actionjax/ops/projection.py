@@ -61,7 +61,7 @@ def fit_projection(points3d: np.ndarray, points2d: np.ndarray,
   """
   points3d, points2d = np.asarray(points3d, np.float64), np.asarray(points2d, np.float64)
   if points3d.shape != (*points2d.shape[:-1], 3) or points2d.shape[-1:] != (2,):
-    raise ValueError(f"points of shapes {points3d.shape} and {points2d.shape} are no pairs "
+    raise ValueError(f"points of shapes {points3d.shape} and {points2d.shape} are not pairs "
                      "[...,3] and [...,2]")
   usable = (_present(points3d, np) & np.isfinite(points2d).all(-1) & (points2d != 0).any(-1))
   places = points3d[usable][:, :2] / points3d[usable][:, 2:]

@@ -71,7 +71,7 @@ def body_centred(pose, score, layout: str, normalise: str):
   """
   frames = {"translate": translate, "align": align}
   if normalise not in frames:
-    raise ValueError(f"normalise {normalise!r} is neither translate nor align")
+    raise ValueError(f"normalise must be one of translate, align, got {normalise!r}")
   joints = skeletons.layout(layout)
   if pose.shape[3] != joints.num_joints:
     raise ValueError(f"skeletons have {pose.shape[3]} joints, layout {layout} has "

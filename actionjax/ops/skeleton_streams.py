@@ -39,7 +39,7 @@ def bone_parents(layout: Layout, pairs: str = "released") -> np.ndarray:
     UserError: other `pairs`.
   """
   if pairs not in ("tree", "released"):
-    raise UserError(f"pairs {pairs!r} is neither tree nor released")
+    raise UserError(f"pairs must be one of tree, released, got {pairs!r}")
   inward = graphs.spatial(layout)[1] > 0
   parents = np.where(inward.any(0), inward.argmax(0), np.arange(layout.num_joints))
   for joint, parent in RELEASED_PARENTS.get(layout.name, ()) if pairs == "released" else ():
@@ -83,7 +83,7 @@ def stream(x, name: str, layout: Layout, *, scored: bool = False, pairs: str = "
     UserError: another name.
   """
   if name not in STREAMS:
-    raise UserError(f"stream {name!r} is none of {', '.join(STREAMS)}")
+    raise UserError(f"stream must be one of {', '.join(STREAMS)}, got {name!r}")
   if name.startswith("bone"):
     x = bones(x, bone_parents(layout, pairs), scored)
   return motion(x, scored) if name.endswith("motion") else x
@@ -176,7 +176,7 @@ def inputs(layout: str, dimensions: int | None = None) -> tuple[str, ...]:
   """
   dimensions = skeletons.layout(layout).dimensions if dimensions is None else dimensions
   if dimensions not in (2, 3):
-    raise UserError(f"dimensions must be 2 or 3, not {dimensions}")
+    raise UserError(f"dimensions must be 2 or 3, got {dimensions}")
   return ("pose3d" if dimensions == 3 else "pose2d", "pose_score")
 
 
@@ -214,8 +214,8 @@ def graph_input(batch, layout: str, *, dimensions: int | None = None, normalise:
   known = NORMALISE_3D if dimensions == 3 else NORMALISE_2D
   normalise = known[0] if normalise is None else normalise
   if normalise not in known:
-    raise UserError(f"normalise {normalise!r} is none of {', '.join(known)}, for "
-                    f"{dimensions}D skeletons")
+    raise UserError(f"normalise must be one of {', '.join(known)} for {dimensions}D skeletons, "
+                    f"got {normalise!r}")
   pose, score = pose.astype(jnp.float32), score.astype(jnp.float32)
   if normalise in ("translate", "align"):
     pose, _ = skeleton_frames.body_centred(pose, score, layout, normalise)

@@ -140,5 +140,5 @@ def scopes(choice: str) -> tuple[str, ...]:
   known = {"both": ("altogether", "by_layers"), "altogether": ("altogether",),
            "by_layers": ("by_layers",), "none": ()}
   if choice not in known:
-    raise UserError(f"scopes={choice} is none of {', '.join(known)}")
+    raise UserError(f"config argument scopes must be one of {', '.join(known)}, got {choice}")
   return known[choice]

@@ -30,7 +30,7 @@ RELEASED = {"pyskl": {}, "mmaction2": dict(frames="mmaction2", test_resize="cent
 def backbone(network: str) -> dict:
   """Fields of a network of `NETWORKS`. Raises UserError for another name."""
   if network not in NETWORKS:
-    raise UserError(f"config argument network={network} is none of {', '.join(NETWORKS)}")
+    raise UserError(f"config argument network must be one of {', '.join(NETWORKS)}, got {network}")
   return dict(NETWORKS[network])
 
 
@@ -41,7 +41,8 @@ def released_pipeline(released: str) -> dict:
     UserError: another name.
   """
   if released not in RELEASED:
-    raise UserError(f"config argument released={released} is none of {', '.join(RELEASED)}")
+    raise UserError(f"config argument released must be one of {', '.join(RELEASED)}, got "
+                    f"{released}")
   return dict(RELEASED[released])
 
 

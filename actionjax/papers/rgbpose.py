@@ -95,12 +95,12 @@ def _check(arg: str, args: Mapping[str, Any]) -> None:
   adoption.check(arg, args, "rgb", "pose", "gpus", "epochs")
   network, laterals, known = args["network"], args["laterals"], typing.get_args(rgbpose.Laterals)
   if network not in NETWORKS:
-    raise UserError(f"config argument network={network} is none of {', '.join(NETWORKS)}")
+    raise UserError(f"config argument network must be one of {', '.join(NETWORKS)}, got {network}")
   if network != "rgbpose" and not args["test"]:
     raise UserError(f"config argument network={network} says what test=DIR holds; trained are all "
                     "of them")
   if laterals not in known:
-    raise UserError(f"config argument laterals={laterals} is none of {', '.join(known)}")
+    raise UserError(f"config argument laterals must be one of {', '.join(known)}, got {laterals}")
   if args["test"] and network != "rgbpose" and laterals != "both":
     raise UserError(f"config argument laterals={laterals} is for network=rgbpose")
   if args["gpus"] <= 0 or args["epochs"] <= 0:

@@ -36,7 +36,7 @@ def steps(arg: str, args: Mapping[str, Any], *, train: Mapping[str, Any],
                               ("released", (args["released"],), tuple(posec3d.RELEASED))):
     for one in given:
       if one not in known:
-        raise UserError(f"config argument {field}={one} is none of {', '.join(known)}")
+        raise UserError(f"config argument {field} must be one of {', '.join(known)}, got {one}")
   if len(set(streams)) < len(streams):
     raise UserError(f"config argument stream={args['stream']} names a stream twice")
   if args["test"] and len(streams) > 1:

@@ -53,9 +53,9 @@ def make_masks(scores: Mapping[str, jax.Array], masks: Mapping, fraction: float,
       another network, or a layer whose batch norm cannot be told or cannot be switched off.
   """
   if not 0 < fraction < 1:
-    raise UserError(f"the pruned fraction of a pass must lie in (0, 1), not {fraction}")
+    raise UserError(f"the pruned fraction of a pass must lie in (0, 1), got {fraction}")
   if scope not in SCOPES:
-    raise UserError(f"scope {scope!r} is none of {', '.join(SCOPES)}")
+    raise UserError(f"scope must be one of {', '.join(SCOPES)}, got {scope!r}")
   values = {path: np.asarray(found, np.float32) for path, found in scores.items()}
   flat = dict(zip(path_names(masks), jax.tree.leaves(masks)))
   alive = {}

@@ -82,7 +82,7 @@ def filter_scores(params: Mapping, rule: FilterRule | None = None,
     UserError: an unknown norm, or see `FilterRule.kernels`.
   """
   if norm not in NORMS:
-    raise UserError(f"norm {norm!r} is none of {', '.join(NORMS)}")
+    raise UserError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
   return {path: _norms(kernel, norm)
           for path, kernel in (rule or FilterRule()).kernels(params).items()}
 

@@ -46,7 +46,7 @@ class Context:
       return checkpoint.find_model(step)
     trained = {name: found["model"] for name, found in self.previous.items() if "model" in found}
     if not trained:
-      found = f", and {step} is no folder with one" if step is not None else ""
+      found = f", and {step} is not a folder with one" if step is not None else ""
       raise UserError(f"{self.path} needs a model, and no earlier step trains one{found}")
     name = step or next(reversed(trained))
     if name not in trained:

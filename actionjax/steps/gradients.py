@@ -53,7 +53,8 @@ def parse(config: Config, path: str) -> re.Pattern:
   try:
     return re.compile(config.layer)
   except re.error as error:
-    raise UserError(f"{path}.layer {config.layer!r} is no regular expression: {error}") from None
+    raise UserError(f"{path}.layer must be a regular expression, got {config.layer!r}: "
+                    f"{error}") from None
 
 
 def reads(config: Config) -> tuple[str, ...]:

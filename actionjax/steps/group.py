@@ -77,7 +77,7 @@ def run(config: Config, context: Context) -> dict:
     raise UserError(f"{context.path}: there is no earlier step {config.evaluation!r}")
   evaluated = context.previous[config.evaluation]
   if "scores" not in evaluated:
-    raise UserError(f"{context.path}: step {config.evaluation!r} is no evaluation")
+    raise UserError(f"{context.path}: step {config.evaluation!r} is not an evaluation")
   scores = np.load(context.workdir / evaluated["scores"])
   readable = scores["readable"]
   confusion = confusions(scores["probabilities"][readable], scores["labels"][readable],

@@ -141,7 +141,7 @@ class Earlier:
                if getattr(outline, field) not in (None, (), False)
                or field == "scores" and outline.scores is not None]
     if name not in fitting:
-      raise UserError(f"{path}: {name!r} is no earlier {what}; there are: "
+      raise UserError(f"{path}: {name!r} is not an earlier {what}; there are: "
                       f"{', '.join(fitting) or 'none'}")
     return self.outlines[name]
 

@@ -45,7 +45,7 @@ class Inspection:
 
   def __post_init__(self):
     if self.debug not in (None, *DEBUGS):
-      raise UserError(f"debug {self.debug!r} is none of {', '.join(DEBUGS)}")
+      raise UserError(f"debug must be one of {', '.join(DEBUGS)}, got {self.debug!r}")
 
 
 NOTHING = Inspection()

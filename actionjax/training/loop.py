@@ -171,7 +171,7 @@ def _judge(progress: checkpoint.Progress, result: dict, config: LoopConfig, opti
            step: int) -> None:
   """Updates best, patience and learning-rate scale after a validation."""
   if config.monitor not in result:
-    raise UserError(f"monitor {config.monitor!r} is no validation metric; known: "
+    raise UserError(f"monitor {config.monitor!r} is not a validation metric; known: "
                     f"{', '.join(result)}")
   progress.validated = step
   sign = -1 if config.monitor.endswith("loss") else 1

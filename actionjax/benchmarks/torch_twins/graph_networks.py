@@ -111,7 +111,8 @@ class GraphUnit(nn.Module):
     elif adaptive == "offset":
       self.offset = nn.Parameter(torch.zeros_like(graph))
     elif adaptive not in ("init", "none"):
-      raise UserError(f"adaptive {adaptive!r} is none of importance, init, offset, none")
+      raise UserError("adaptive must be one of importance, init, offset, none, got "
+                      f"{adaptive!r}")
     self.weight = nn.Parameter(torch.empty(self.subsets * features, inputs, 1, 1))
     nn.init.kaiming_normal_(self.weight, mode="fan_out")
     self.bias = nn.Parameter(torch.zeros(self.subsets * features))
@@ -149,7 +150,7 @@ class TemporalUnit(nn.Module):
       self.scales = MultiScaleTemporal(features, features, stride)
       self.transform = Pointwise(features, features)
     else:
-      raise UserError(f"temporal {kind!r} is neither single nor multi_scale")
+      raise UserError(f"temporal must be one of single, multi_scale, got {kind!r}")
     self.dropout = units.dropout(rate)
 
   def forward(self, x: torch.Tensor) -> torch.Tensor:

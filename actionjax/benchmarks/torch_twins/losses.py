@@ -27,7 +27,7 @@ class Objective(nn.Module):
   def __init__(self, name: str, **config: Any):
     super().__init__()
     if name not in _LOSSES:
-      raise UserError(f"torch_twins: loss {name!r} is none of {', '.join(_LOSSES)}")
+      raise UserError(f"torch_twins: loss must be one of {', '.join(_LOSSES)}, got {name!r}")
     self.function = _LOSSES[name]
     parameters = inspect.signature(getattr(losses, name)).parameters.values()
     fields = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}

@@ -26,7 +26,7 @@ class BodyCentred(nn.Module):
     joints = skeletons.layout(layout)
     frames = {"translate": self._translate, "align": self._align, "upright": self._upright}
     if normalise not in frames:
-      raise UserError(f"model.normalise {normalise!r} is none of {', '.join(frames)}")
+      raise UserError(f"model.normalise must be one of {', '.join(frames)}, got {normalise!r}")
     self.frame = frames[normalise]
     self.centre = joints.index(joints.centre)
     if normalise != "translate":
@@ -113,9 +113,10 @@ class Stream(nn.Module):
     known = (skeleton_streams.NORMALISE_2D if self.scored else skeleton_streams.NORMALISE_3D)
     self.normalise = known[0] if normalise is None else normalise
     if self.normalise not in known:
-      raise UserError(f"model.normalise {normalise!r} is none of {', '.join(known)}")
+      raise UserError(f"model.normalise must be one of {', '.join(known)}, got {normalise!r}")
     if stream not in skeleton_streams.STREAMS:
-      raise UserError(f"stream {stream!r} is none of {', '.join(skeleton_streams.STREAMS)}")
+      raise UserError(f"stream must be one of {', '.join(skeleton_streams.STREAMS)}, got "
+                      f"{stream!r}")
     self.stream = stream
     if not self.scored and self.normalise != "none":
       self.body = BodyCentred(layout, self.normalise)

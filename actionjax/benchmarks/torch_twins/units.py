@@ -138,7 +138,7 @@ class Video(nn.Module):
         mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
       factor, offset = 1 / (255 * std), -mean / std
     else:
-      raise UserError(f"model.scaling {scaling!r} is neither signed nor imagenet")
+      raise UserError(f"model.scaling must be one of signed, imagenet, got {scaling!r}")
     self.register_buffer("factor", torch.tensor(factor, dtype=torch.float32), persistent=False)
     self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32), persistent=False)
 

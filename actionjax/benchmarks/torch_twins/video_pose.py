@@ -65,7 +65,7 @@ class GraphBackbone(nn.Module):
     super().__init__()
     layout = skeletons.layout(net.layout)
     if net.skip not in ("residual", "concat"):
-      raise UserError(f"model.pose.skip {net.skip!r} is neither residual nor concat")
+      raise UserError(f"model.pose.skip must be one of residual, concat, got {net.skip!r}")
     self.identity_filter, self.norm_first = net.identity_filter, net.norm_first
     weights = graphs.normalise_symmetric(graphs.vpn_weights(layout, pairs=net.pairs))
     self.register_buffer("weights", torch.tensor(weights), persistent=False)

@@ -229,7 +229,7 @@ def _depth_frames(source: Source, path: str, place, counts: np.ndarray) -> video
       depth = np.frombuffer(file.read(height * row.itemsize), row)["depth"]
       if depth.min() < 0 or depth.max() >= len(counts):
         raise RawDataError(f"{source}: frame {t + 1} has depths from {depth.min()} to "
-                           f"{depth.max()}, which are no millimetres; fetch it again")
+                           f"{depth.max()}, which are not millimetres; fetch it again")
       kept = window.cut(depth.astype(np.uint16))
       counts += np.bincount(kept.ravel(), minlength=len(counts))
       frames.append(images.encode_depth_png(kept))

@@ -176,7 +176,7 @@ def _find_pickled(raw_dir: str) -> definition.Found:
   folder = pathlib.Path(raw_dir)
   files = sorted(path for path in folder.rglob("*.pkl") if _PICKLE.fullmatch(path.name))
   if not folder.is_dir() or not files:
-    there = archives.contents(raw_dir) if folder.is_dir() else "nothing, as it is no folder"
+    there = archives.contents(raw_dir) if folder.is_dir() else "nothing, as it is not a folder"
     raise RawDataError(f"{raw_dir} holds no GT_train_1.pkl or GT_test_1.pkl of JHMDB; it holds: "
                        f"{there}")
   clips, seen = {}, {}
@@ -209,7 +209,7 @@ def _pickled(path: pathlib.Path):
     raise RawDataError(f"{path} is not a dict of two lists, pose and label, of one length")
   for number, (pose, label) in enumerate(zip(*columns)):
     if not isinstance(label, str) or label not in CLASS_NAMES:
-      raise RawDataError(f"{path}: label {number} is {shown(label, 60)!r}, which is no class of "
+      raise RawDataError(f"{path}: label {number} is {shown(label, 60)!r}, which is not a class of "
                          "JHMDB")
     if not _is_pose(pose, (JOINTS, 2)):
       raise RawDataError(f"{path}: pose {number} is {_brief(pose)}, expected places "

@@ -164,7 +164,7 @@ def _text_pose(source: Source) -> np.ndarray:
   lines = source.read().decode("ascii", "replace").split("\n")
   lines = [line for line in lines if line.strip()]
   if len(lines) % (JOINTS + 1):
-    raise RawDataError(f"{source} has {len(lines)} lines, which is no multiple of a person's "
+    raise RawDataError(f"{source} has {len(lines)} lines, which is not a multiple of a person's "
                        f"{JOINTS + 1}; fetch it again")
   people = []
   for first in range(0, len(lines), JOINTS + 1):

@@ -141,7 +141,7 @@ def warn(clip: str, poses: Clean, findings: Findings, names: Mapping[str, str] =
     names: of the fields in the file.
   """
   if "nonfinite" in poses.notes:
-    findings.warn(clip, names["pose"], "has values that are no numbers, which count as missing "
+    findings.warn(clip, names["pose"], "has values that are not numbers, which count as missing "
                                        "joints")
   if "no_person" in poses.notes:
     findings.warn(clip, names["pose"], "has nobody: every joint is missing in every frame")

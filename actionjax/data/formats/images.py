@@ -49,7 +49,7 @@ def encode_depth_png(depth: np.ndarray) -> bytes:
   """16-bit PNG of a depth image uint16[H,W] in millimetres, lossless."""
   import cv2
   if depth.dtype != np.uint16 or depth.ndim != 2:
-    raise ValueError(f"depth must be uint16[H,W], not {depth.dtype}{list(depth.shape)}")
+    raise ValueError(f"depth must be uint16[H,W], got {depth.dtype}{list(depth.shape)}")
   # A person on a background of zeros: without row filters the images are a quarter smaller,
   # and as fast to write and read. OpenCV 4.10 has no such parameter and keeps its default.
   unfiltered = [] if not hasattr(cv2, "IMWRITE_PNG_FILTER") else [

@@ -56,7 +56,8 @@ def _read(path, file, known) -> dict[str, np.ndarray]:
     for member in archive.infolist():
       name, extension = os.path.splitext(member.filename)
       if extension != ".npy" or (known is not None and not known(name)):
-        raise RawDataError(f"{path} holds {_shown(member.filename)}, which is none of its arrays")
+        raise RawDataError(f"{path} holds {_shown(member.filename)}, which is not one of its "
+                           "arrays")
       if name in arrays:
         raise RawDataError(f"{path} holds {_shown(name)} twice")
       unpacked += member.file_size

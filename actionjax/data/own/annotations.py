@@ -79,7 +79,7 @@ def survey(raw_dir: str, findings: Findings, *, layout: str, class_names: str) -
     label = given["label"]
     if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or (
         not 0 <= label < columns.MOST_CLASSES):
-      findings.add(given["id"], "label", f"{_brief(label)} is no class number from 0 to "
+      findings.add(given["id"], "label", f"{_brief(label)} is not a class number from 0 to "
                                          f"{columns.MOST_CLASSES - 1}")
       label = 0
     ntu = _NTU.fullmatch(given["id"])
@@ -126,7 +126,7 @@ def read(raw_dir: str, findings: Findings) -> tuple[list[dict], dict[str, list],
   else:
     files, root = [given], given.parent
   if not files or not all(path.is_file() for path in files):
-    raise RawDataError(f"{raw_dir} is no annotation file, nor a folder with *.pkl")
+    raise RawDataError(f"{raw_dir} is not an annotation file, nor a folder with *.pkl")
   found, lists, ignored = {}, {}, []
   for path in files:
     if given.is_dir() and raw_files.escapes(path, root):
@@ -138,7 +138,7 @@ def read(raw_dir: str, findings: Findings) -> tuple[list[dict], dict[str, list],
         isinstance(content, dict)) else None
     split = {path.stem: None} if old else content.get("split") if isinstance(content, dict) else {}
     if not isinstance(annotations, list) or not isinstance(split, (dict, type(None))):
-      raise RawDataError(f"{path} is no annotation file: expected a dict with the lists "
+      raise RawDataError(f"{path} is not an annotation file: expected a dict with the lists "
                          "annotations and split, or a list of annotations")
     here = _entries(path, annotations, findings, raw_files.source(path, root, whole=True))
     for entry in here:
@@ -168,7 +168,7 @@ def _entries(path, annotations: list, findings: Findings, source: tuple) -> list
       continue
     identity = annotation.get("frame_dir", annotation.get("filename"))
     if not isinstance(identity, str) or not raw_files.is_text(identity):
-      findings.add(where, "frame_dir", f"{_brief(identity)} is no text")
+      findings.add(where, "frame_dir", f"{_brief(identity)} is not text")
       continue
     if why := raw_files.leads_out(identity):
       findings.add(where, "frame_dir", f"{shown(identity, 80)!r} {why}")
@@ -201,7 +201,7 @@ def _ids(path, name: str, ids, findings: Findings) -> list[str]:
   if isinstance(ids, np.ndarray) and ids.dtype.kind == "U":
     ids = ids.ravel().tolist()
   if not isinstance(ids, (list, tuple, set)) or not all(isinstance(one, str) for one in ids):
-    findings.add(path.name, f"split {shown(name, 40)}", "is no list of ids")
+    findings.add(path.name, f"split {shown(name, 40)}", "must be a list of ids")
     return []
   return list(ids)
 
@@ -247,7 +247,7 @@ def skeletons_of(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons 
   if raw.image_size is not None:
     size = _size(raw.image_size)
     if size is None:
-      findings.add(raw.clip_id, "img_shape", f"{_brief(raw.image_size)} is no (height, width)")
+      findings.add(raw.clip_id, "img_shape", f"must be (height, width), got {_brief(raw.image_size)}")
   if "keypoint" not in arrays:
     return None
   is_2d = raw.width == 2

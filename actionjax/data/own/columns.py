@@ -55,7 +55,7 @@ def parts(ids: list[str], column: list[str], findings: Findings) -> dict[str, se
   for clip, value in zip(ids, column):
     part = PART_NAMES.get(value.lower())
     if part is None:
-      findings.add(clip, "split", f"{shown(value, 40)!r} is none of train, val, test")
+      findings.add(clip, "split", f"must be one of train, val, test, got {shown(value, 40)!r}")
     else:
       found[part].add(clip)
   if not found["test"]:

@@ -208,7 +208,7 @@ def _poses(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons | None
   size = arrays.get("image_size")
   if size is not None and (size.shape != (2,) or size.dtype.kind not in "iuf"
                            or not (np.isfinite(size) & (size > 0) & (size < 1e6)).all()):
-    findings.add(raw.clip_id, "image_size", "is no (height, width)")
+    findings.add(raw.clip_id, "image_size", "must be (height, width)")
     size = None
   given = skeleton_arrays.Skeletons(
       arrays.get("pose3d"), arrays.get("pose2d"), arrays.get("pose_score"),

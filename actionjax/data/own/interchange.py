@@ -86,7 +86,7 @@ def examine(raw: RawClip, findings: Findings) -> own.Examined | None:
 
 def _check(raw: RawClip, given: skeleton_arrays.Skeletons, findings: Findings) -> None:
   if not np.isfinite(given.score).all() or (given.score < 0).any():
-    findings.warn(raw.clip_id, "pose_score", "has values below 0 or that are no numbers, which "
+    findings.warn(raw.clip_id, "pose_score", "has values below 0 or that are not numbers, which "
                                              "count as missing joints")
 
 

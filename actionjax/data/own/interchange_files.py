@@ -223,7 +223,7 @@ class Reader:
     for number, clip in enumerate(self.columns["clip_id"].tolist()):
       problem = raw_files.leads_out(clip)
       if problem is None and not raw_files.is_text(clip):
-        problem = "is no valid text"
+        problem = "is not valid text"
       if problem is None and clip in seen:
         problem = "names two clips"
       if problem:
@@ -278,7 +278,7 @@ def _header(file: pathlib.Path) -> dict:
     if not isinstance(value, list) or len(value) < least or not all(
         isinstance(name, str) and name and name.isprintable() for name in value) or (
             len(set(value)) < len(value)):
-      raise RawDataError(f"{file}: {field} is no list of {least} or more different names")
+      raise RawDataError(f"{file}: {field} must be a list of {least} or more different names")
   layout = content.get("layout")
   if not isinstance(layout, str) or layout not in skeletons.LAYOUTS:
     raise RawDataError(f"{file}: layout {shown(layout, 60)!r} is none of "

@@ -65,7 +65,7 @@ def table(path: pathlib.Path, findings: Findings) -> list[Entry]:
         if not name.name:
           findings.add(line, "path", "names no file")
         elif not values["label"] or not values["label"].isprintable():
-          findings.add(line, "label", f"{shown(values['label'], 40)!r} is no name of a class")
+          findings.add(line, "label", f"{shown(values['label'], 40)!r} is not the name of a class")
         else:
           entries.append(Entry(name.with_suffix("").as_posix(), str(name), **values))
   except OSError as error:
@@ -92,9 +92,9 @@ def tree(root: pathlib.Path, findings: Findings) -> list[Entry]:
   taken = {*kinds[0], *kinds[1]}
   passed_over = [path for path in found if path not in taken]
   if passed_over:
-    findings.warn(passed_over[0].as_posix(), "path", f"is no video by its name: passed over, with "
-                  f"{len(passed_over) - 1} others" if len(passed_over) > 1 else
-                  "is no video by its name: passed over")
+    others = f", with {len(passed_over) - 1} others" if len(passed_over) > 1 else ""
+    findings.warn(passed_over[0].as_posix(), "path",
+                  f"is not a video by its name: passed over{others}")
   entries, clips = [], kinds[0] or kinds[1]
   with_clips = sorted({path.parts[0] for path in clips if len(path.parts) > 1})
   sides = [name for name in with_clips if name.lower() in columns.PART_NAMES]

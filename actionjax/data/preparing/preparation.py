@@ -249,9 +249,9 @@ def prepare(dataset: str, raw_dir: str | None = None, data_dir: str | None = Non
   """
   start = time.monotonic()
   if unreadable not in UNREADABLE:
-    raise UserError(f"--unreadable={unreadable} is none of {', '.join(UNREADABLE)}")
+    raise UserError(f"--unreadable must be one of {', '.join(UNREADABLE)}, got {unreadable}")
   if not 0 <= max_unreadable < 1:
-    raise UserError(f"--max_unreadable={max_unreadable:g} is no share in [0, 1)")
+    raise UserError(f"--max_unreadable must lie in [0, 1), got {max_unreadable:g}")
   if own.is_own(dataset):
     options, needs_raw = own.complete(dataset, options), True
   else:
