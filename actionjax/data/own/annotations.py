@@ -247,7 +247,8 @@ def skeletons_of(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons 
   if raw.image_size is not None:
     size = _size(raw.image_size)
     if size is None:
-      findings.add(raw.clip_id, "img_shape", f"must be (height, width), got {_brief(raw.image_size)}")
+      findings.add(raw.clip_id, "img_shape",
+                   f"must be (height, width), got {_brief(raw.image_size)}")
   if "keypoint" not in arrays:
     return None
   is_2d = raw.width == 2
