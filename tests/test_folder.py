@@ -295,7 +295,7 @@ def test_unreadable_clips_are_left_out_where_that_is_asked_for(tmp_path):
   summary = raw_own.prepare("folder:mine", raw, tmp_path / "data")
   assert (summary["done"], summary["clips"], summary["skipped"]) == (True, 8, 0)
   for wrong in ({"unreadable": "ignore"}, {"max_unreadable": 1.0}, {"max_unreadable": -0.1}):
-    with pytest.raises(UserError, match="--(max_)?unreadable="):
+    with pytest.raises(UserError, match="--(max_)?unreadable must"):
       raw_own.prepare("folder:mine", raw, tmp_path / "data", **wrong)
 
 

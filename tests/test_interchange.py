@@ -338,9 +338,9 @@ def test_bombs_and_lies_are_refused_before_memory_is_set_aside(tmp_path):
 
 
 @pytest.mark.parametrize("name, data, message", [
-    ("../pose2d.npy", npy((4,), 16), "none of its arrays"),
-    ("/etc/pose2d.npy", npy((4,), 16), "none of its arrays"),
-    ("pose2d.txt", b"", "none of its arrays"),
+    ("../pose2d.npy", npy((4,), 16), "not one of its arrays"),
+    ("/etc/pose2d.npy", npy((4,), 16), "not one of its arrays"),
+    ("pose2d.txt", b"", "not one of its arrays"),
     ("pose2d.npy", npy((2,), 16, "|O"), "holds object, not numbers or text"),
     ("pose2d.npy", npy((2,), 16, "|V8"), "not numbers or text"),
     ("pose2d.npy", b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').system('x')    \n",

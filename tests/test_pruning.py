@@ -179,7 +179,7 @@ def test_masks_are_found_again_in_zeroed_parameters():
 
 
 @pytest.mark.parametrize("change,word", [
-    (dict(fraction=0.0), "not 0.0"), (dict(fraction=1.0), "not 1.0"), (dict(fraction=10), "not 10"),
+    (dict(fraction=0.0), "got 0.0"), (dict(fraction=1.0), "got 1.0"), (dict(fraction=10), "got 10"),
     (dict(scope="global"), "by_layers, altogether"),
     (dict(scores={"unit9/conv/kernel": np.ones(3)}), "unit9"),
     (dict(scores={"unit0/conv/kernel": np.array([1, np.nan])}), "not finite")])
