@@ -5,7 +5,7 @@ a step takes each key it knows from the config, and its own values over it. A st
 holds steps of its own, which run in passes. A kind of step is a module with
 
   Config: a dataclass of the step's keys
-  reads(config) -> names of earlier steps that have to be there
+  reads(config) -> names of what the config names: earlier steps, or paths in their place
   parse(config, path): builds the nested sections
   outline(config, path, earlier) -> what the step is going to leave; see `steps.outline`
   run(config, context) -> artifacts, a dict of plain values
@@ -35,6 +35,7 @@ class Step:
     module, config: of the kind.
     path: the step's place in the config.
     outline: what it is going to leave.
+    after: the earlier steps that it reads.
   """
   name: str
   kind: str
@@ -42,6 +43,7 @@ class Step:
   config: Any
   path: str
   outline: Outline
+  after: tuple[str, ...] = ()
 
   def section(self) -> dict:
     """The step's section in a config, with all defaults filled in."""
@@ -214,16 +216,18 @@ class _Planner:
     config = configuration.build(kind_config, section, path)
     run = configuration.plugin("actionjax.steps", kind, "run", f"{path}.kind")
     module = __import__(run.__module__, fromlist=["run"])
-    lacking = sorted(set(module.reads(config)) - set(outlines))
-    for name in lacking:
-      if not pathlib.Path(name).is_file():
-        raise UserError(f"{path}: there is no earlier step {name!r}; "
-                        f"known: {', '.join(sorted(outlines)) or 'none'}")
-    outline = Outline()
     if self._known:
       outline = module.outline(config, path, Earlier(outlines, self._data_dir, self._mesh,
                                                      self._problems))
-    return Step(config.name, kind, module, config, path, outline)
+    else:
+      outline = Outline()
+    reads = tuple(dict.fromkeys(module.reads(config)))
+    for name in reads:
+      if name not in outlines and not pathlib.Path(name).exists():
+        raise UserError(f"{path}: {name!r} is neither an earlier step nor a path; "
+                        f"steps: {', '.join(outlines) or 'none'}")
+    return Step(config.name, kind, module, config, path, outline,
+                tuple(name for name in reads if name in outlines))
 
   def _repeat(self, kind: str, fields: dict, outlines: dict, path: str) -> Repeat:
     del kind

@@ -122,7 +122,7 @@ def test_missing_evaluations_and_streams(context):
 
 def test_a_recipe_names_its_evaluations_before_any_work():
   steps = (dict(kind="fuse", sources=(dict(scores="joint"), dict(scores="limb"))),)
-  with pytest.raises(UserError, match=r"config.steps\[0\]: there is no earlier step 'joint'"):
+  with pytest.raises(UserError, match=r"config.steps\[0\].sources\[0\].scores: 'joint' is not"):
     planning.plan(dict(name="x", steps=steps))
   earlier = outline.Earlier({name: outline.Outline(metrics=outline.METRICS, scores=("rgb",),
                                                    classes=classes)

@@ -150,7 +150,7 @@ def test_what_later_steps_would_have_met(vpn, change, message):
      "config.steps[8].steps[1].pruned_by: 'full' is not an earlier step that prunes; there are: "
      "prune"),
     (lambda s: s("ablation").rows[0].update(evaluation="nothing"),
-     "config.steps[11]: there is no earlier step 'nothing'"),
+     "config.steps[11].rows[0].evaluation: 'nothing' is not an earlier evaluation"),
     (lambda s: s("ablation").rows[0].update(evaluation="crop"),
      "config.steps[11].rows[0].evaluation: 'crop' is not an earlier evaluation"),
     (lambda s: s("ablation").rows[2].update(evaluation="full_test"),
@@ -212,7 +212,7 @@ def test_a_plan_as_text(vpn, tiny_data_dir):
   lines = list(text.lines(planned))
   clips = {line.split()[1]: line for line in lines if line[:2].isdigit()}
   assert "3 updates" in clips["joint"] and "36 clips" in clips["joint"]
-  assert "12 clips" in clips["test"]
+  assert "12 clips" in clips["test"] and "(train, after backbone)" in clips["joint"]
   parameters = sum(np.prod(leaf.shape) for leaf in
                    _leaves(planned.steps[2].outline.model.variables["params"]))
   assert f"{parameters:,.0f} parameters" in clips["joint"]
@@ -251,6 +251,19 @@ def test_an_own_dataset_that_is_not_prepared(tmp_path):
   lines = list(text.lines(planned))
   assert any(line.startswith("not yet: folder:mine is not prepared") for line in lines)
   assert any("kind" not in line and "train" in line for line in lines)
+  config.steps[-1].model_from = "nothing"
+  with pytest.raises(UserError, match="'nothing' is neither an earlier step nor a path; steps: "):
+    planning.plan(config, lenient=True)
+
+
+def test_every_kind_names_what_it_reads(hac):
+  after = {step.name: step.after for step in planning.plan(hac).flatten()}
+  assert after["full_superclasses"] == ("crop_validation",)
+  assert after["full"] == ("full_superclasses",)
+  assert after["gradients"] == ("full", "full_superclasses")
+  assert after["retrain"] == ("prune", "full_superclasses")
+  assert after["by_layers_compact"] == ("by_layers",)
+  assert after["ablation"] == ("crop_test", "full_test", "by_layers", "by_layers_compact_test")
 
 
 # ---- whose a workdir is ------------------------------------------------------------------

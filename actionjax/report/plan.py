@@ -37,7 +37,9 @@ def lines(plan: Plan) -> Iterator[str]:
 def _step(position, step, depth) -> Iterator[str]:
   facts = ", ".join(f"{value:,} {name}" if isinstance(value, int) else f"{name} {value}"
                     for name, value in step.outline.facts.items())
-  yield "  " * depth + f"{position:02d} {step.name} ({step.kind})" + (f": {facts}" if facts else "")
+  after = f", after {', '.join(step.after)}" if step.after else ""
+  yield ("  " * depth + f"{position:02d} {step.name} ({step.kind}{after})"
+         + (f": {facts}" if facts else ""))
   yield from _section({key: value for key, value in step.section().items()
                        if key not in ("kind", "name")}, depth + 1)
 

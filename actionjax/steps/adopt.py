@@ -36,9 +36,8 @@ def parse(config: Config, path: str) -> train.Parsed:
 
 
 def reads(config: Config) -> tuple[str, ...]:
-  """No earlier step: what is taken lies in a folder, or is the model of any step."""
-  del config
-  return ()
+  """What is taken: a folder, or an earlier step."""
+  return (config.source,)
 
 
 def outline(config: Config, path: str, earlier: Earlier) -> Outline:

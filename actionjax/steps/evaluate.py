@@ -57,9 +57,8 @@ def parse(config: Config, path: str) -> classification.ViewConfig:
 
 
 def reads(config: Config) -> tuple[str, ...]:
-  """No earlier step that could not be a folder as well; see `Earlier.model`."""
-  del config
-  return ()
+  """The step that the config names; it may be a folder instead."""
+  return () if config.model_from is None else (config.model_from,)
 
 
 def outline(config: Config, path: str, earlier: Earlier) -> Outline:

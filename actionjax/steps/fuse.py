@@ -64,8 +64,8 @@ def parse(config: Config, path: str) -> tuple[Source, ...]:
 
 
 def reads(config: Config) -> tuple[str, ...]:
-  """The earlier steps that the config names."""
-  return tuple(source.scores for source in parse(config, "fuse") if not source.elsewhere)
+  """The evaluations that the config names; each may be a path instead."""
+  return tuple(section["scores"] for section in config.sources if section.get("scores"))
 
 
 def outline(config: Config, path: str, earlier: Earlier) -> Outline:

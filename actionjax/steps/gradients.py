@@ -58,8 +58,8 @@ def parse(config: Config, path: str) -> re.Pattern:
 
 
 def reads(config: Config) -> tuple[str, ...]:
-  """The earlier steps that the config names; a model may lie in a folder instead."""
-  return (config.superclasses,) if config.superclasses else ()
+  """The steps that the config names; each may be a folder or a file instead."""
+  return tuple(name for name in (config.model_from, config.superclasses) if name is not None)
 
 
 def outline(config: Config, path: str, earlier: Earlier) -> Outline:

@@ -42,8 +42,8 @@ def parse(config: Config, path: str) -> scores.FilterRule:
 
 
 def reads(config: Config) -> tuple[str, ...]:
-  """The earlier step that the config names; it may be a folder instead."""
-  return ()
+  """The step that the config names; it may be a folder instead."""
+  return () if config.model_from is None else (config.model_from,)
 
 
 def outline(config: Config, path: str, earlier: Earlier) -> Outline:

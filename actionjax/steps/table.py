@@ -49,7 +49,8 @@ def parse(config: Config, path: str) -> tuple[Row, ...]:
 
 def reads(config: Config) -> tuple[str, ...]:
   """The earlier steps that the rows name."""
-  return tuple(row.repeat or row.evaluation for row in parse(config, "table"))
+  names = (row.get("repeat") or row.get("evaluation") for row in config.rows)
+  return tuple(name for name in names if name)
 
 
 def outline(config: Config, path: str, earlier: Earlier) -> Outline:

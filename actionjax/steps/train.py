@@ -146,8 +146,11 @@ def parse(config: Config, path: str) -> Parsed:
 
 
 def reads(config: Config) -> tuple[str, ...]:
-  """The earlier steps that the config names; an `init_from` may be a folder instead."""
-  return tuple(name for name in (config.superclasses, config.pruned_by) if name is not None)
+  """The steps that the config names; what it starts from may be a folder instead, superclasses a
+  file."""
+  sources = (section.get("source") for section in config.init_from)
+  return tuple(name for name in (*sources, config.superclasses, config.pruned_by)
+               if name is not None)
 
 
 def outline(config: Config, path: str, earlier: Earlier) -> Outline:
