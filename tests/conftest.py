@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Files with the most work come first, so that no worker is left alone with one at the end.
 LONGEST_FILES = ("test_notebook.py", "test_hac_recipe.py", "test_interruption.py",
                  "test_multiprocess.py", "test_offline.py", "test_wheel.py", "test_benchmarks.py",
+                 "test_accelerator_command.py",
                  "test_configs.py", "test_posec3d.py", "test_vpn.py", "test_training.py",
                  "test_convolution.py", "test_compaction.py", "test_hierarchy.py",
                  "test_recipe.py", "test_graph_clips.py", "test_gcn.py")

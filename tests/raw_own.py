@@ -7,6 +7,8 @@ import av
 import numpy as np
 
 from actionjax.data import catalogue
+from actionjax.data.formats.findings import Findings
+from actionjax.data.own import annotations as kind
 from actionjax.data.preparing import preparation
 
 STEP = 12  # grey levels between one frame and the next
@@ -120,3 +122,9 @@ def mutations(data: bytes, positions, values, cut: int | None) -> bytes:
   for position, value in zip(positions, values):
     changed[position % len(changed)] = value
   return bytes(changed if cut is None else changed[:cut % (len(changed) + 1)])
+
+
+def survey_annotations(path, **options):
+  """An annotation file surveyed with the kind's options, and the findings."""
+  findings = Findings()
+  return kind.survey(str(path), findings, **(kind.OPTIONS | options)), findings
