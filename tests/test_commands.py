@@ -54,7 +54,7 @@ def test_unprepared_dataset(tmp_path):
   errors = [line for line in result.stderr.splitlines() if not line.startswith("step ")]
   assert result.returncode == 1 and result.stdout == ""
   assert len(errors) == 1 and errors[0].startswith(
-      f"error: synthetic_actions is not prepared in {tmp_path / 'data'}")
+      f"error: config.steps[0]: synthetic_actions is not prepared in {tmp_path / 'data'}")
   assert "python -m actionjax.prepare --dataset=synthetic_actions" in errors[0]
 
 

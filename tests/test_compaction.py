@@ -191,7 +191,7 @@ def test_what_cannot_be_compacted_is_named(section, dead, word):
     ({"stage1/block0/conv1/conv": ()}, "at least one"),
     ({"stage1/block0/conv1/conv": (1, 0)}, "rising"),
     ({"stage1/block0/conv1/conv": (6,)}, "from 0 to 5"),
-    ({"stage3/block0/conv1/conv": (0,)}, "no convolution here")])
+    ({"stage3/block0/conv1/conv": (0,)}, "not a convolution here")])
 def test_channels_of_another_network_are_refused(change, word):
   model = ResNet3D(**BASIC)
   channels = {path: tuple(range(width)) for path, width in model.widths().items()} | change

@@ -25,6 +25,7 @@ def _batch(views=()):
 def test_a_batch_passes_and_so_do_other_arrays_and_types():
   contracts.check_batch(_batch(), layout=LAYOUT, reads=("video", "pose2d"))
   contracts.check_batch(_batch((6,)), layout=LAYOUT, views=6)
+  contracts.check_batch(_batch(), layout="")  # a dataset without skeletons
   contracts.check_batch({"x": np.zeros(7), "label": np.zeros(2, np.int64)})
   contracts.check_batch(jax.eval_shape(lambda b: b, _batch()), layout=LAYOUT)
   contracts.check_batch({"pose3d": jnp.zeros((1, 2, 3, 4, 3), jnp.bfloat16)})

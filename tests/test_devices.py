@@ -40,7 +40,7 @@ DEVICES = textwrap.dedent("""
     import jax
     import numpy as np
     from jax.sharding import Mesh
-    from actionjax import configuration, recipe
+    from actionjax import configuration, planning
     from actionjax.data.loading import pipeline
     from actionjax.steps import train
     from actionjax.training import checkpoint, initialise, optim, sharding

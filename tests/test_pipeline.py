@@ -278,7 +278,7 @@ def test_worker_processes_die_with_a_killed_parent(tmp_path, tiny_data_dir):
       if __name__ == "__main__":
         config = DataConfig(
             dataset="synthetic_actions", variant="tiny", protocol="cross_subject", workers=2,
-            inputs={"pose": pose3d.Config(num_poses=5)})
+            inputs=dict(pose=pose3d.Config(num_poses=5)))
         clips = pipeline.open_split(config, {tiny_data_dir!r}, "train")
         batches = pipeline.train_batches(clips, config, batch_size=4, seed=0)
         for _ in range(4):

@@ -211,8 +211,8 @@ class Model(checked.Module):
     """Classifies a batch.
 
     Args:
-      batch: `video` uint8[B,Tv,H,W,C]; `pose2d` float[B,M,Tp,V,2] in its pixels and `pose_score`
-        float[B,M,Tp,V] with Tp = speed_ratio * Tv.
+      batch: `video` uint8[B,Tv,H,W,C]; `pose2d` float[B,M,Tp,V,2] in its pixels (or `pose3d`
+        float[B,M,Tp,V,3]) and `pose_score` float[B,M,Tp,V] with Tp = speed_ratio * Tv.
 
     Returns:
       logits float32[B,N], the logarithm of the fused scores, and out: `stream_logits`, a dict of

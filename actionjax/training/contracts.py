@@ -5,10 +5,15 @@ afterwards.
 """
 from collections.abc import Mapping, Sequence
 
-import chex
 import jax.numpy as jnp
 
 from actionjax import skeletons
+
+# Training steps are also measured where nothing but the networks' own libraries is installed.
+try:
+  import chex
+except ModuleNotFoundError:
+  chex = None
 
 # Name -> kind of numbers, and axes: B clips, V views of each, M persons, J joints, T frames (Tv of
 # the video), H x W pixels of C channels. One letter is one size, wherever it stands.
@@ -25,12 +30,12 @@ def check_batch(batch: Mapping, *, reads: Sequence[str] = (), layout: str | None
   """Checks a batch's arrays: `video` uint8[B,Tv,H,W,C], `pose3d` float[B,M,T,J,3], `pose2d`
   float[B,M,T,J,2], `pose_score` float[B,M,T,J], `label` int[B], `valid` float[B].
 
-  What else there is may be anything.
+  What else there is may be anything. Without chex, shapes are not checked.
 
   Args:
     batch: arrays, or what has their shapes and types.
     reads: names that must be there.
-    layout: joint layout, whose number of joints J must be; None for any.
+    layout: joint layout, whose number of joints J must be; None or "" for any.
     views: V; where it is given, what models read has a second axis, of the views of a clip.
 
   Raises:
@@ -40,11 +45,11 @@ def check_batch(batch: Mapping, *, reads: Sequence[str] = (), layout: str | None
   if lacking:
     raise AssertionError(f"the batch lacks {', '.join(lacking)}, which the model reads; it has "
                          f"{', '.join(sorted(batch))}")
-  sizes = {} if layout is None else {"J": skeletons.layout(layout).num_joints}
+  sizes = {} if not layout else {"J": skeletons.layout(layout).num_joints}
   if views is not None:
     sizes["V"] = views
   for name, (kind, *axes) in (_OF_CLIPS | _OF_VIEWS).items():
-    if name not in batch:
+    if chex is None or name not in batch:
       continue
     if views is not None and name in _OF_VIEWS:
       axes.insert(1, "V")
