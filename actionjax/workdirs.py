@@ -29,7 +29,8 @@ def claim(workdir: pathlib.Path, plan: Mapping) -> None:
     plan: see `planning.Plan.section`.
 
   Raises:
-    UserError: a step that has run or begun differs; names it and the keys.
+    UserError: a step that has run or begun differs, or what is known of a user's dataset; names the
+      keys.
   """
   file = workdir / CONFIG_FILE
   if file.exists():
@@ -44,6 +45,11 @@ def claim(workdir: pathlib.Path, plan: Mapping) -> None:
                                f"config.steps[{position}]")
     if begun:
       different |= differences(before.get("seed"), plan["seed"], "config.seed")
+    anew = sorted(path.partition(".about.")[2] for path in different if ".about." in path)
+    if anew:
+      raise UserError(f"{workdir}: its dataset was prepared anew with another {anew[0]} than this "
+                      "run began with; train anew in another --workdir, or prepare it under "
+                      "another --name")
     if different:
       names = ", ".join(sorted(different)[:5])
       raise UserError(f"{workdir} holds a run of another config: what has run or begun there "

@@ -11,7 +11,7 @@ import pytest
 
 from actionjax.benchmarks.accelerator import cases
 from actionjax.ops import convolution
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Runs
 
 
 def _command(python, out, *arguments, **kwargs):
@@ -68,8 +68,7 @@ def test_the_command_killed_halfway_leaves_every_finished_row(tmp_path):
   assert "stopped by SIGTERM" in written["notes"]
   assert "ST-GCN++" in (out / "table.md").read_text()
   if sys.platform == "linux":
-    from tests.conftest import Runs
-    assert Runs.alive(process.pid) == []
+    Runs("").assert_gone(process)
 
 
 @pytest.mark.slow
