@@ -44,7 +44,7 @@ def outline(config: Config, path: str, earlier: Earlier) -> Outline:
   """Checks what the source says of itself, and the network on shapes alone. Raises UserError."""
   if config.source in earlier.outlines or not pathlib.Path(config.source).is_dir():
     earlier.model(config.source, f"{path}.source")
-    config, parsed = config, parse(config, path)
+    parsed = parse(config, path)
   else:
     known = checkpoint.load_description(checkpoint.find_model(config.source))
     config, parsed = _with_source(config, known, path)

@@ -52,7 +52,7 @@ class Outline:
 
   Attributes:
     model: None for none.
-    metrics: names of what it measures.
+    metrics: names of what it measures; None for nothing.
     scores: names of the streams whose scores it writes beside the fused ones; None for no scores.
     classes: number of classes that its scores tell apart.
     superclasses: how many there are at each stage, None where there is none; None for no grouping.
@@ -66,7 +66,7 @@ class Outline:
       the compiler does not tell; None for steps that train nothing.
   """
   model: Model | None = None
-  metrics: tuple[str, ...] = ()
+  metrics: tuple[str, ...] | None = None
   scores: tuple[str, ...] | None = None
   classes: int = 0
   superclasses: tuple[int | None, ...] | None = None
@@ -138,8 +138,7 @@ class Earlier:
       what: such a step is, for the message.
     """
     fitting = [step for step, outline in self.outlines.items()
-               if getattr(outline, field) not in (None, (), False)
-               or field == "scores" and outline.scores is not None]
+               if getattr(outline, field) not in (None, False)]
     if name not in fitting:
       raise UserError(f"{path}: {name!r} is not an earlier {what}; there are: "
                       f"{', '.join(fitting) or 'none'}")

@@ -27,10 +27,8 @@ class Config:
 
 
 def parse(config: Config, path: str):
-  """The data section; raises UserError where there is no such dataset or variant."""
-  data = parse_data(config.data, f"{path}.data")
-  data.source.variant(data.variant)
-  return data
+  """The data section; raises UserError where there is no such dataset."""
+  return parse_data(config.data, f"{path}.data")
 
 
 def reads(config: Config) -> tuple[str, ...]:

@@ -29,12 +29,6 @@ def check_batch_size(batch_size: int, mesh: Mesh, path: str) -> None:
                     f"take a multiple of {mesh.size}, such as {below}")
 
 
-def local_rows(batch_size: int) -> slice:
-  """The contiguous rows of a global batch that this process loads."""
-  rows = batch_size // jax.process_count()
-  return slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
-
-
 def to_devices(batch, mesh: Mesh):
   """This process' rows, NumPy, as global arrays split over all devices."""
   return _place(batch, batched(mesh))
