@@ -45,7 +45,7 @@ def test_two_streams_have_a_loss_each():
 
 def test_vpn_is_the_weighted_sum_of_its_parts():
   # lambda_1 CE + (1 - lambda_1) L_e + lambda_2 L_a with lambda_1 = 0.8, lambda_2 = 1e-5.
-  visual, pose = (OUT[key] / np.linalg.norm(OUT[key], axis=-1, keepdims=True)
+  visual, pose = (OUT[key] / np.sqrt(np.square(OUT[key]).sum(-1, keepdims=True) + 0.1)
                   for key in ("embedding_visual", "embedding_pose"))
   embedding = _valid_mean(np.square(visual - pose).sum(-1))
   attention = _valid_mean(np.square(OUT["attention_spatial"]).sum((1, 2))

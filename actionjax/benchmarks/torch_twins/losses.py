@@ -68,12 +68,12 @@ def _cross_entropy(_, logits, out, batch, *, label_smoothing):
 
 
 def _vpn(_, logits, out, batch, *, classification, embedding, attention, label_smoothing,
-         embedding_loss, attention_loss):
+         embedding_loss, epsilon, attention_loss):
   valid = batch["valid"]
   total = classification * _entropy(logits, batch["label"], valid, label_smoothing)
   if "embedding_visual" in out:
     distance = _embedding_distance(out["embedding_visual"].float(), out["embedding_pose"].float(),
-                                   embedding_loss)
+                                   embedding_loss, epsilon)
     total = total + embedding * _masked_mean(distance, valid)
   penalties = _attention_penalties(out, attention_loss)
   if penalties:
@@ -101,10 +101,10 @@ def _two_stream(_, logits, out, batch, *, rgb, pose, label_smoothing):
   return rgb * entropies["rgb"] + pose * entropies["pose"]
 
 
-def _embedding_distance(visual, pose, kind):
+def _embedding_distance(visual, pose, kind, epsilon):
   """float[B,D] twice -> float[B]."""
   if kind == "l2":
-    unit = lambda x: x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)
+    unit = lambda x: x * torch.rsqrt((x * x).sum(-1, keepdim=True) + epsilon)
     return (unit(visual) - unit(pose)).square().sum(-1)
   if kind == "manhattan":
     return (visual - pose).abs().sum(-1).square()
