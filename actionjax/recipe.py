@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import time
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ import jax
 from actionjax import console, distributed, planning, workdirs
 from actionjax.errors import UserError
 from actionjax.planning import Repeat, RepeatConfig, Step
-from actionjax.steps.context import Context
+from actionjax.steps.context import Context, step_seed
 from actionjax.training import sharding
 from actionjax.training.inspection import NOTHING, Inspection
 
@@ -85,8 +84,8 @@ class _Runner:
     def work():
       return step.module.run(step.config, Context(
           directory=directory, workdir=self.workdir, path=step.path,
-          seed=_step_seed(self.seed, name), data_dir=self.data_dir, mesh=self.mesh,
-          previous=previous, inspection=self.inspection))
+          seed=step_seed(self.seed, name), data_dir=self.data_dir, mesh=self.mesh,
+          previous=previous, inspection=self.inspection, run_seed=self.seed))
     return self._once(name, directory, work)
 
   def run_repeat(self, repeat: Repeat, directory: pathlib.Path, previous: dict) -> dict:
@@ -161,8 +160,3 @@ def _summarise(previous: dict[str, dict]) -> dict:
   metrics = {name: found["metrics"] for name, found in previous.items() if "metrics" in found}
   digests = [found["params_digest"] for found in previous.values() if "params_digest" in found]
   return metrics | ({"params_digest": digests[-1]} if digests else {})
-
-
-def _step_seed(seed: int, name: str) -> int:
-  # Own draws for every step, whatever stands before it.
-  return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF

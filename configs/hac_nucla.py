@@ -13,8 +13,8 @@ one GPU. Not run here.
 
 Arguments: protocol=view_1|view_2|view_3, the camera that tests;
 depth=18|34|50|101; scopes=both|altogether|by_layers|none; uncropped=false leaves the rows without
-crops out; leak=true validates on test clips, as the papers do; warm_start=true goes on from the
-first pass' weights in the second; norm=l2|rms; init=DIR; seed=N.
+crops out; leak=true trains on all training clips and validates on test clips, as the papers do;
+warm_start=true goes on from the first pass' weights in the second; norm=l2|rms; init=DIR; seed=N.
 """
 from ml_collections import ConfigDict
 
@@ -28,8 +28,9 @@ def get_config(arg: str = "") -> ConfigDict:
       arg, protocol="view_3", depth=50, scopes="both", uncropped=True, leak=False,
       warm_start=False, norm="l2", init="", seed=0)
   # Cut from the box resized to 256x256 (section "Preprocessing").
-  data = dict(dataset="nucla", protocol=args.protocol, validation=0.1, flip=0.5, threads=16,
-              video=dict(num_frames=8, size=(224, 224), crop=0.875, margin=0.1))
+  data = dict(dataset="nucla", protocol=args.protocol,
+              validation=0.1, validation_from="test" if args.leak else "train", flip=0.5,
+              threads=16, video=dict(num_frames=8, size=(224, 224), crop=0.875, margin=0.1))
   return configuration.config(
       name="hac_nucla", seed=args.seed, data=data, batch_size=16,
       steps=recipe.steps(

@@ -15,8 +15,9 @@ Measured with `cpu`: 81.4 % in full, 85.1 pruned altogether, 85.3 by layers, in 
 cores, partly beside other work (RESULTS.md); not run on a GPU.
 
 Arguments: cpu; depth=18|34|50|101; scopes=both|altogether|by_layers|none; uncropped=false leaves
-the rows without crops out; leak=true validates on test clips, as the paper does; warm_start=true
-goes on from the first pass' weights in the second; norm=l2|rms; init=DIR; seed=N.
+the rows without crops out; leak=true trains on all training clips and validates on test clips, as
+the paper does; warm_start=true goes on from the first pass' weights in the second; norm=l2|rms;
+init=DIR; seed=N.
 """
 from ml_collections import ConfigDict
 
@@ -30,7 +31,8 @@ def get_config(arg: str = "") -> ConfigDict:
       arg, cpu=False, depth=18, scopes="both", uncropped=True, leak=False, warm_start=False,
       norm="l2", init="", seed=0)
   data = dict(
-      dataset="utd_mhad", protocol="cross_subject", validation=0.1, time_jitter=0.15, threads=4,
+      dataset="utd_mhad", protocol="cross_subject", validation=0.1,
+      validation_from="test" if args.leak else "train", time_jitter=0.15, threads=4,
       video=dict(num_frames=8, size=(64, 64) if args.cpu else (112, 112), channels=1, crop=0.9,
                  margin=0.1, scale_jitter=0.1, intensity_jitter=0.15))
   backbone = recipe.resnet(args.depth, **(dict(width=16) if args.cpu else {}))

@@ -15,7 +15,8 @@ def get_config(arg: str = "") -> ConfigDict:
       arg, steps=3, save=2, scopes="by_layers", passes=2, uncropped=False, leak=False,
       warm_start=False, init="", kernels="3x3x3")
   data = dict(dataset="synthetic_actions", variant="tiny", protocol="cross_subject",
-              validation=0.3, video=dict(num_frames=2, size=(16, 16), channels=3))
+              validation=0.3, validation_from="test" if args.leak else "train",
+              video=dict(num_frames=2, size=(16, 16), channels=3))
   backbone = dict(name="resnet3d", block="basic", stage_sizes=(1, 1, 1, 1), width=8,
                   kernels=args.kernels, stem_kernel=(1, 3, 3), stem_pool=())
   return configuration.config(

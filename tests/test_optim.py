@@ -77,6 +77,15 @@ def test_sgd_with_momentum_and_decay_on_kernels_only():
                              rtol=1e-6)
 
 
+def test_decay_on_the_kernels_of_one_module():
+  config = OptimConfig(name="sgd", learning_rate=0.1, momentum=0.0, weight_decay=0.5,
+                       decay_on=("head/",))
+  found, _ = _update(config)
+  np.testing.assert_allclose(found["head"]["kernel"], -1 - 0.1 * (0.5 + 0.5 * -1), rtol=1e-6)
+  np.testing.assert_allclose(found["backbone"]["conv"]["kernel"],
+                             2 - 0.1 * np.array([[1.0, 2.0], [3.0, 4.0]]), rtol=1e-6)
+
+
 def test_decoupled_decay_is_not_divided_by_adams_scale():
   # First step: Adam's update is the gradient's sign, whatever its size.
   decoupled, _ = _update(OptimConfig(name="adamw", learning_rate=0.1, weight_decay=0.5))

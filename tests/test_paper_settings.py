@@ -56,10 +56,16 @@ HAC_UTD = dict(
               video=dict(num_frames=8, size=(64, 64), channels=1, crop=0.9)),
     model=dict(backbone=dict(depth=18, width=16), dtype="float32"))
 
-# Das' thesis, section 4.4; the rate is the released code's.
+# Das' thesis, section 4.4; the joint training's rate is the released code's for P-I3D. The
+# backbone's training: the released fine-tuning, an L2 penalty of 0.01 w^2 on the classifier.
 VPN = dict(batch_size=16, data=dict(flip=0.0, video=dict(num_frames=64, size=(224, 224), stride=2),
                                     pose=dict(num_poses=20, persons=2)),
-           optim=dict(name="adam", learning_rate=1e-3, schedule="steps", drops=(1 / 3, 2 / 3)))
+           optim=dict(name="adam", learning_rate=1e-3, schedule="steps", drops=(1 / 3, 2 / 3),
+                      clip_norm=5.0))
+VPN_SGD = dict(name="sgd", learning_rate=0.01, momentum=0.9)
+VPN_BACKBONE = dict(VPN, epochs=30.0, optim=dict(
+    VPN_SGD, weight_decay=0.02, decay_on=("head/",), plateau_factor=0.1, plateau_patience=10))
+VPN_RELEASED_DATA = dict(video=dict(num_frames=16), pose=dict(num_poses=16, persons=1))
 VPN_UTD = dict(batch_size=8, ema=0.995,
                data=dict(time_jitter=0.15, pose=dict(num_poses=20, persons=1, rotate=15.0),
                          video=dict(num_frames=16, size=(56, 56), channels=1, crop=0.9)))
@@ -110,7 +116,11 @@ TRAININGS = {
     "hac_ntu120": dict.fromkeys(HAC_NAMES, HAC),
     "hac_nucla": dict.fromkeys(HAC_NAMES, HAC),
     "hac_utd_mhad:cpu": dict.fromkeys(HAC_NAMES, HAC_UTD) | {"retrain": dict(HAC_UTD, epochs=8.0)},
-    "vpn_ntu120": {"backbone": dict(VPN, epochs=30.0), "joint": dict(VPN, epochs=10.0)},
+    "vpn_ntu120": {"backbone": VPN_BACKBONE, "joint": dict(VPN, epochs=10.0)},
+    "vpn_ntu120:released=true": {
+        "backbone": dict(VPN_BACKBONE, data=VPN_RELEASED_DATA),
+        "joint": dict(batch_size=4, epochs=250.0, data=VPN_RELEASED_DATA,
+                      optim=dict(VPN_SGD, clip_norm=5.0))},
     "vpn_utd_mhad:cpu": {
         "pose": dict(VPN_UTD, epochs=40.0, optim=dict(SMALL, learning_rate=2e-3,
                                                       weight_decay=0.02)),
@@ -191,7 +201,8 @@ def test_hierarchies_and_pruning_are_the_papers(name, levels, weights, counts):
   whole, plain = dict(name="hierarchical", weights=weights), dict(name="cross_entropy")
   assert heads == {"baseline": ((), plain), "crop": ((), plain), "uncropped": (levels, whole),
                    "full": (levels, whole), "retrain": (levels, whole)}
-  assert [step["weights"] for step in of("gradients")] == [weights]
+  # Figure 5: every classifier by itself, on the first 500 clips.
+  assert [step["weights"] for step in of("gradients")] == [tuple(w and 1.0 for w in weights)]
   # Whole frames of the other variant, and nothing else, is what rows without crops differ in.
   for step in of("train"):
     bare = step["name"] in ("baseline", "uncropped")
@@ -202,6 +213,26 @@ def test_hierarchies_and_pruning_are_the_papers(name, levels, weights, counts):
   repeats = [step for step in config["steps"] if step["kind"] == "repeat"]
   assert [(step["name"], step["passes"], step["patience"]) for step in repeats] == [
       ("altogether", 8, 2), ("by_layers", 8, 2)]
+
+
+def test_both_passes_start_alike_and_leak_is_the_papers_protocol():
+  starts = lambda argument: {
+      step["name"]: (step["init_from"], step.get("init_as")) for step in _flat(_load(argument))
+      if step["kind"] == "train"}
+  assert starts("hac_utd_mhad") == {
+      "baseline": ((), None), "uncropped": ((), "baseline"), "crop": ((), None),
+      "full": ((), "crop"), "retrain": ((dict(source="prune"),), None)}
+  assert starts("hac_utd_mhad:warm_start=true")["full"] == ((dict(source="crop"),), None)
+  for argument, side, end in (("hac_ntu60", "train", "validation"),
+                              ("hac_ntu60:leak=true", "test", "test")):
+    config = _load(argument)
+    for step in _flat(config):
+      if step["kind"] == "train":
+        assert step["data"]["validation_from"] == side and step["split"] == "fit"
+        assert step["validate"]["split"] == "validation"
+    for step in config["steps"]:
+      if step["kind"] == "repeat":
+        assert (step["monitor"], step["start"]) == (f"retrain_{end}", f"full_{end}")
 
 
 def test_figures_of_the_tables():

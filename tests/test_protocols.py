@@ -46,6 +46,22 @@ def test_sides(protocol, field, train, test):
     assert (np.diff(rows) > 0).all()
 
 
+def test_validation_from_the_test_side_leaks_and_holds_nothing_out():
+  index, protocol = make_index(), protocols.cross_subject((1, 3, 5))
+  leaking = dict(validation=0.1, validation_from="test")
+  test = ids(index, protocol, "test")
+  held = ids(index, protocol, "validation", **leaking)
+  assert held < test and len(held) == round(0.1 * len(test))
+  labels = index.label[protocols.split(index, protocol, "validation", **leaking)]
+  assert np.ptp(np.bincount(labels)) <= 1  # as many of every class
+  assert ids(index, protocol, "fit", **leaking) == ids(index, protocol, "train")
+  assert ids(index, protocol, "test", **leaking) == test
+  assert ids(index, protocol, "validation", validation=(4,), validation_from="test") == {
+      clip for clip in test if "_s4_" in clip}
+  with pytest.raises(UserError, match="the test side has no subject 3"):
+    protocols.split(index, protocol, "validation", validation=(3,), validation_from="test")
+
+
 def test_contradictory_protocols_are_defects():
   with pytest.raises(ValueError, match=r"both train and test: \[2\]"):
     protocols.cross_view((1, 2), (2, 3))

@@ -49,10 +49,12 @@ def steps(args: Mapping[str, Any], *, data: Mapping[str, Any], model: Mapping[st
 
   Args:
     args: of the config: `scopes` of pruning, see `scopes`; `uncropped`, whether there are rows
-      without crops; `leak`, which validates on test clips, as the papers do; `init`, a model
+      without crops; `leak`, the papers' protocol: all training clips are trained on, a tenth of
+      the test clips validates, and the accuracy on all of them ends the pruning; `init`, a model
       directory to start from, "" for random weights; `warm_start`, which goes on from the first
       pass' weights in the second.
-    data: the config's section; its video shows person crops.
+    data: the config's section; its video shows person crops; with `leak` its
+      `validation_from` is "test".
     model: fields of `video_network.Model` but for the levels.
     weights: of the four levels in the loss.
     group, train, evaluate, repeat, prune: fields of these steps; the levels of `group` are
@@ -63,29 +65,30 @@ def steps(args: Mapping[str, Any], *, data: Mapping[str, Any], model: Mapping[st
     UserError: unknown scopes.
   """
   chosen = scopes(args["scopes"])
-  split = "test" if args["leak"] else "validation"
   # The plateau rule needs the loss of every epoch; a fixed schedule needs none.
-  watch = (dict(validate=dict(split=split), monitor="loss")
+  watch = (dict(validate=dict(split="validation"), monitor="loss")
            if train["optim"].get("plateau_factor") else {})
   start = (dict(source=args["init"]),) if args["init"] else ()
 
-  def trained(name: str, levels: tuple, init_from: tuple, **fields) -> dict:
+  def trained(name: str, levels: tuple, **fields) -> dict:
     loss = dict(name="hierarchical", weights=weights) if levels else dict(name="cross_entropy")
-    return dict(train, kind="train", name=name, split="fit", loss=loss, init_from=init_from,
+    return dict(train, kind="train", name=name, split="fit", loss=loss,
                 model=dict(model, name="video_network", levels=levels), **watch, **fields)
 
   def evaluated(name: str) -> list[dict]:
-    return [dict(evaluate, kind="evaluate", name=f"{name}_validation", split=split),
+    return [dict(evaluate, kind="evaluate", name=f"{name}_validation", split="validation"),
             dict(evaluate, kind="evaluate", name=f"{name}_test", split="test")]
 
   def passes(first: str, second: str, **fields) -> list[dict]:
     """Both passes on one kind of clips: train, evaluate, group, train, evaluate."""
-    warm = (dict(source=first),) if args["warm_start"] else start
+    # "The same initialisation": where no model gives it, the same draws of the same seed.
+    again = (dict(init_from=(dict(source=first),)) if args["warm_start"] else
+             dict(init_from=start, init_as=first))
     return [
-        trained(first, (), start, **fields), *evaluated(first),
+        trained(first, (), init_from=start, **fields), *evaluated(first),
         dict(group, kind="group", name=f"{second}_superclasses", evaluation=f"{first}_validation",
              absent="zero"),
-        trained(second, group["levels"], warm, superclasses=f"{second}_superclasses", **fields),
+        trained(second, group["levels"], superclasses=f"{second}_superclasses", **again, **fields),
         *evaluated(second)]
 
   made = []
@@ -94,13 +97,16 @@ def steps(args: Mapping[str, Any], *, data: Mapping[str, Any], model: Mapping[st
                                                       video=dict(box="frame")))
   made += passes("crop", "full")
   made.append(dict(kind="gradients", model_from="full", superclasses="full_superclasses",
-                   weights=weights))
+                   # Figure 5: what each classifier asks of an early layer by itself.
+                   weights=tuple(weight and 1.0 for weight in weights)))
+  end = "retrain_test" if args["leak"] else "retrain_validation"
   for scope in chosen:
-    retrained = trained("retrain", group["levels"], (dict(source="prune"),), pruned_by="prune",
+    retrained = trained("retrain", group["levels"], init_from=(dict(source="prune"),),
+                        pruned_by="prune",
                         superclasses="full_superclasses")
     made += [
-        dict(repeat, kind="repeat", name=scope, monitor="retrain_validation",
-             start="full_validation", model_from="full",
+        dict(repeat, kind="repeat", name=scope, monitor=end,
+             start=end.replace("retrain", "full"), model_from="full",
              steps=(dict(prune, kind="prune", name="prune", scope=scope),
                     retrained | dict(retrain), *evaluated("retrain"))),
         dict(kind="compact", name=f"{scope}_compact", model_from=scope),

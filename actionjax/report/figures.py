@@ -81,11 +81,16 @@ def confusion(matrix: np.ndarray, names: list[str] | None, *, title: str = "") -
   return figure
 
 
-def bars(values: dict[str, float], *, ylabel: str, title: str = "") -> Figure:
-  """One bar a name."""
-  figure = Figure(figsize=(1.5 + 1.1 * len(values), 3.5), layout="constrained")
-  axis = figure.subplots()
-  axis.bar(list(values), list(values.values()))
-  axis.set_ylabel(ylabel)
-  axis.set_title(title, fontsize=9)
+def kernels(pictures: dict[str, np.ndarray], *, title: str = "") -> Figure:
+  """Arrays [in, out] of one kernel side by side in one scale, each with its name and mean."""
+  figure = Figure(figsize=(1.2 + 2.6 * len(pictures), 3.4), layout="constrained")
+  axes = figure.subplots(1, len(pictures), squeeze=False, sharey=True)[0]
+  top = max(float(picture.max()) for picture in pictures.values()) or 1.0
+  for axis, (name, picture) in zip(axes, pictures.items()):
+    image = axis.imshow(picture, vmin=0, vmax=top, cmap="viridis", interpolation="nearest")
+    axis.set_title(f"{name}: mean {picture.mean():.2e}", fontsize=8)
+    axis.set_xlabel("output channel")
+  axes[0].set_ylabel("input channel")
+  figure.colorbar(image, ax=list(axes))
+  figure.suptitle(title, fontsize=9)
   return figure

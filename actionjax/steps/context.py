@@ -1,6 +1,7 @@
 """What a recipe hands to each of its steps."""
 import dataclasses
 import pathlib
+import zlib
 from typing import Any
 
 import jax
@@ -9,6 +10,11 @@ from actionjax.errors import UserError
 from actionjax.training import checkpoint
 from actionjax.training.inspection import NOTHING, Inspection
 from actionjax.training.state import digest
+
+
+def step_seed(seed: int, name: str) -> int:
+  """A run's seed folded with a step's name: own draws for every step, whatever stands before."""
+  return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Context:
     workdir: the run's folder.
     path: the step's place in the config, for messages.
     seed: the run's seed, folded with the step's name.
+    run_seed: the run's.
     data_dir: of prepared datasets (None: the default).
     mesh: of devices.
     previous: artifacts of earlier steps by name, in order.
@@ -33,6 +40,7 @@ class Context:
   mesh: Any
   previous: dict[str, dict]
   inspection: Inspection = NOTHING
+  run_seed: int = 0
 
   def model_of(self, step: str | None) -> pathlib.Path:
     """Folder of the model that an earlier step trained (None: the latest that trained one).

@@ -26,14 +26,16 @@ class Config:
   """A measurement.
 
   Attributes:
-    weights: of the levels, as in `losses.hierarchical`.
+    weights: of the levels, as in `losses.hierarchical`; 1 for each shows what the levels ask for
+      by themselves, whatever the training weighed them with.
     superclasses: see `steps.train`; not needed for a model without levels.
     name: of the step.
     model_from: the earlier training (None: the latest).
     layer: regular expression of one kernel's path. Of several that match the last one in the
       order of the blocks counts: by default the last convolution of the first stage.
     split: of the protocol.
-    batches, batch_size: how many clips are looked at.
+    clips: how many are looked at: the first ones of the split, as at test.
+    batch_size: of these.
   """
   weights: tuple[float | None, ...]
   superclasses: str | None = None
@@ -41,14 +43,14 @@ class Config:
   model_from: str | None = None
   layer: str = r"backbone/stage1/block\d+/conv\d+/conv/kernel"
   split: str = "fit"
-  batches: int = 8
+  clips: int = 500
   batch_size: int = 8
 
 
 def parse(config: Config, path: str) -> re.Pattern:
   """The compiled pattern. Raises UserError."""
-  if min(config.batches, config.batch_size) < 1:
-    raise UserError(f"{path}: batches and batch_size must be at least 1, got {config.batches} and "
+  if min(config.clips, config.batch_size) < 1:
+    raise UserError(f"{path}: clips and batch_size must be at least 1, got {config.clips} and "
                     f"{config.batch_size}")
   try:
     return re.compile(config.layer)
@@ -66,6 +68,7 @@ def outline(config: Config, path: str, earlier: Earlier) -> Outline:
   """Checks the model's layer, levels and clips. Raises UserError."""
   pattern = parse(config, path)
   model = earlier.model(config.model_from, f"{path}.model_from")
+  earlier.check_batch_size(config.batch_size, f"{path}.batch_size")
   earlier.count(model.data, config.split, path)
   if config.superclasses is not None:
     earlier.having("superclasses", config.superclasses, f"{path}.superclasses",
@@ -90,11 +93,14 @@ def _layer(params, pattern: re.Pattern, path: str) -> str:
 
 
 def run(config: Config, context: Context) -> dict:
-  """Writes `gradients.json` and the picture `gradients.png`.
+  """Writes `gradients.json`, `gradients.npz` and the picture of the layer, `gradients.png`.
+
+  The arrays are the absolute gradients, averaged over the batches, of the layer's kernel, summed
+  up to float[in, out] by the mean over its taps; the picture shows them.
 
   Returns:
-    Artifacts: `layer` (its path) and `gradients`, level -> mean absolute gradient that its
-    weighted loss sends to the layer, averaged over weights and batches.
+    Artifacts: `layer` (its path), `clips` looked at, and `gradients`, level -> mean absolute
+    gradient that its weighted loss sends to the layer, averaged over weights and batches.
   """
   pattern = parse(config, context.path)
   variables, description = checkpoint.load_model(context.model_of(config.model_from),
@@ -108,24 +114,28 @@ def run(config: Config, context: Context) -> dict:
       functools.partial(level_gradients, model, layer=layer, weights=config.weights,
                         superclasses=superclasses),
       compiler_options=compilation.compiler_options())
-  feed = pipeline.train_batches(clips, data, batch_size=config.batch_size, seed=context.seed)
-  found = [jax.device_get(measure(variables, {
-      key: value for key, value in next(feed).items()
-      if key in (*model.inputs, "label", "valid")})) for _ in range(config.batches)]
-  mean = {level: float(np.mean([one[level] for one in found])) for level in found[0]}
+  clips = dataclasses.replace(clips, rows=clips.rows[:config.clips])
+  found = []
+  for batch in pipeline.test_batches(clips, data, batch_size=config.batch_size):
+    shown = {key: batch[key][:, 0] for key in model.inputs}
+    found.append(sharding.to_host(measure(variables, sharding.to_devices(
+        shown | {key: batch[key] for key in ("label", "valid")}, context.mesh))))
+  pictures = {level: np.mean([one[level] for one in found], axis=0) for level in found[0]}
+  mean = {level: float(picture.mean()) for level, picture in pictures.items()}
   console.say(f"mean absolute gradient at {layer}: "
               + ", ".join(f"{level} {value:.3g}" for level, value in mean.items()))
   if distributed.is_first():
     context.directory.mkdir(parents=True, exist_ok=True)
     (context.directory / "gradients.json").write_text(
-        json.dumps({"layer": layer, "gradients": mean}, indent=2) + "\n")
-    figures.bars(mean, ylabel="mean absolute gradient", title=layer).savefig(
+        json.dumps({"layer": layer, "clips": len(clips.rows), "gradients": mean}, indent=2) + "\n")
+    np.savez(context.directory / "gradients.npz", **pictures)
+    figures.kernels(pictures, title=f"mean absolute gradient at {layer}").savefig(
         context.directory / "gradients.png", dpi=120)
-  return {"layer": layer, "gradients": mean}
+  return {"layer": layer, "clips": len(clips.rows), "gradients": mean}
 
 
 def level_gradients(model, variables, batch, *, layer: str, weights, superclasses) -> dict:
-  """Mean absolute gradient of every level's weighted loss with respect to one parameter.
+  """Absolute gradient of every level's weighted loss with respect to one kernel.
 
   The network runs as in training, but with running statistics and without dropout, so that the
   clips of a batch do not mix.
@@ -136,7 +146,8 @@ def level_gradients(model, variables, batch, *, layer: str, weights, superclasse
     weights, superclasses: see `losses.hierarchical`.
 
   Returns:
-    "level 1", ..., for the levels there are, the last one always -> float scalar.
+    "level 1", ..., for the levels there are, the last one always -> float[in, out], the mean over
+    the kernel's taps.
   """
   flat, structure = jax.tree.flatten(variables["params"])
   position = path_names(variables["params"]).index(layer)
@@ -154,4 +165,6 @@ def level_gradients(model, variables, batch, *, layer: str, weights, superclasse
     return dict(sorted(named.items()))
 
   # One row of the Jacobian a level.
-  return jax.tree.map(lambda g: jnp.abs(g).mean(), jax.jacrev(parts)(flat[position]))
+  kernel = flat[position]
+  return jax.tree.map(lambda g: jnp.abs(g).reshape(-1, *kernel.shape[-2:]).mean(0),
+                      jax.jacrev(parts)(kernel))

@@ -17,10 +17,11 @@ from actionjax.evaluators import classification, metrics
 from actionjax.ops import compilation, corruption
 from actionjax.pruning import masks as pruning_masks
 from actionjax.steps import group, prune
-from actionjax.steps.context import Context
+from actionjax.steps.context import Context, step_seed
 from actionjax.steps.outline import Earlier, Model, Outline, placed, trace
 from actionjax.training import checkpoint, initialise, inspection, loop, losses, optim, sharding
 from actionjax.training import state as states
+from actionjax.training.state import path_names
 from actionjax.training.train_step import make_train_step
 
 
@@ -57,6 +58,8 @@ class Config:
     split: what to train on: "train", or "fit" to keep "validation" out.
     validate: see `ValidationConfig`; None for none.
     init_from: see `initialise.InitFrom`; later ones win.
+    init_as: an earlier training whose fresh weights this one draws too, wherever both have an
+      array of that path and shape: two networks that are to start alike. None for its own.
     superclasses: the earlier "group" step, or a superclasses.json, whose levels the loss
       `hierarchical` is given.
     pruned_by: the earlier "prune" step, whose dead filters stay exactly zero; its model is what
@@ -81,6 +84,7 @@ class Config:
   split: str = "train"
   validate: Mapping[str, Any] | None = None
   init_from: tuple[Mapping[str, Any], ...] = ()
+  init_as: str | None = None
   superclasses: str | None = None
   pruned_by: str | None = None
   drop_joints: float = 0.0
@@ -149,7 +153,7 @@ def reads(config: Config) -> tuple[str, ...]:
   """The steps that the config names; what it starts from may be a folder instead, superclasses a
   file."""
   sources = (section.get("source") for section in config.init_from)
-  return tuple(name for name in (*sources, config.superclasses, config.pruned_by)
+  return tuple(name for name in (*sources, config.init_as, config.superclasses, config.pruned_by)
                if name is not None)
 
 
@@ -177,10 +181,14 @@ def outline(config: Config, path: str, earlier: Earlier) -> Outline:
     if known is not None:
       with placed(place):
         initialise.match(variables, known, source)
+  if config.init_as is not None:
+    earlier.having("model", config.init_as, f"{path}.init_as", "step that trains a model")
   if config.pruned_by is not None:
     earlier.having("prunes", config.pruned_by, f"{path}.pruned_by", "step that prunes")
   with placed(f"{path}.freeze"):
     optim.frozen_labels(variables["params"], tuple(config.freeze))
+  with placed(f"{path}.optim.decay_on"):
+    optim.check_patterns(path_names(variables["params"]), parsed.optim.decay_on, "decay_on")
   source = parsed.data.source
   facts = {"parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))}
   if clips is not None:
@@ -250,7 +258,8 @@ def run(config: Config, context: Context) -> dict:
   total = length(config, len(clips))
 
   variables = initialise.fresh_variables(
-      parsed.model, test_spec(parsed), context.seed, mesh)
+      parsed.model, test_spec(parsed),
+      step_seed(context.run_seed, config.init_as) if config.init_as else context.seed, mesh)
   for source in parsed.init_from:
     loaded, _ = checkpoint.load_model(context.model_of(source.source), sharding.replicated(mesh))
     variables, report = initialise.load_into(variables, loaded, source)

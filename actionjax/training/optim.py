@@ -1,6 +1,8 @@
 """Optimisers and learning-rate schedules from a config section."""
 import dataclasses
+import functools
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -23,6 +25,8 @@ class OptimConfig:
     warmup: share of the training over which the rate rises linearly from 0.
     weight_decay: added to the gradient ("adam", "sgd") or decoupled ("adamw"); on kernels only
       (two or more dimensions), unless `decay_all`.
+    decay_on: regular expressions over parameter paths ("head/"); the decay is on the kernels of
+      these alone. Empty for all.
     clip_norm: largest global gradient norm.
     clip_value: largest absolute value of a gradient's entry.
     plateau_factor, plateau_patience: the rate is multiplied by the factor after more than
@@ -41,6 +45,7 @@ class OptimConfig:
   b2: float = 0.999
   weight_decay: float = 0.0
   decay_all: bool = False
+  decay_on: tuple[str, ...] = ()
   clip_norm: float | None = None
   clip_value: float | None = None
   plateau_factor: float | None = None
@@ -73,6 +78,15 @@ def schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
   return optax.join_schedules([ramp, main], [warmup])
 
 
+def check_patterns(names: Sequence[str], patterns: tuple[str, ...], what: str) -> None:
+  """Raises UserError where a regular expression matches none of some parameters' paths."""
+  for pattern in patterns:
+    if not any(re.match(pattern, name) for name in names):
+      groups = sorted({name.split("/")[0] for name in names})
+      raise UserError(f"{what} pattern {pattern!r} matches no parameter; "
+                      f"top-level modules: {', '.join(groups)}")
+
+
 def frozen_labels(params, freeze: tuple[str, ...]):
   """The tree of `params` with "frozen" or "trained" at each leaf.
 
@@ -83,15 +97,19 @@ def frozen_labels(params, freeze: tuple[str, ...]):
     UserError: a pattern that matches no parameter, or patterns that freeze all of them.
   """
   names = path_names(params)
-  for pattern in freeze:
-    if not any(re.match(pattern, name) for name in names):
-      groups = sorted({name.split("/")[0] for name in names})
-      raise UserError(f"freeze pattern {pattern!r} matches no parameter; "
-                      f"top-level modules: {', '.join(groups)}")
+  check_patterns(names, freeze, "freeze")
   labels = ["frozen" if any(re.match(p, name) for p in freeze) else "trained" for name in names]
   if "trained" not in labels:
     raise UserError(f"freeze patterns {', '.join(freeze)} leave nothing to train")
   return jax.tree.unflatten(jax.tree.structure(params), labels)
+
+
+def _decayed(config: OptimConfig, params):
+  """The tree of `params` with whether the weight decay acts on each leaf."""
+  on = [(config.decay_all or leaf.ndim > 1)
+        and (not config.decay_on or any(re.match(p, name) for p in config.decay_on))
+        for name, leaf in zip(path_names(params), jax.tree.leaves(params))]
+  return jax.tree.unflatten(jax.tree.structure(params), on)
 
 
 def make(config: OptimConfig, total_steps: int, labels) -> optax.GradientTransformation:
@@ -106,9 +124,8 @@ def make(config: OptimConfig, total_steps: int, labels) -> optax.GradientTransfo
     parts.append(optax.clip(config.clip_value))
   if config.clip_norm is not None:
     parts.append(optax.clip_by_global_norm(config.clip_norm))
-  decay = optax.add_decayed_weights(
-      config.weight_decay,
-      mask=None if config.decay_all else lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
+  decay = optax.add_decayed_weights(config.weight_decay,
+                                    mask=functools.partial(_decayed, config))
   if config.weight_decay and config.name != "adamw":
     parts.append(decay)
   if config.name == "sgd":

@@ -6,6 +6,7 @@ beside them where a dataset holds clips out itself. A dataset lists its own by n
 the records or on global random state.
 """
 import hashlib
+from typing import Literal
 
 import numpy as np
 
@@ -80,17 +81,17 @@ def _rank(clip_id: str, seed: int) -> bytes:
   return hashlib.sha256(f"{seed}:{clip_id}".encode()).digest()
 
 
-def _held_out_fraction(index: Index, train: np.ndarray, fraction: float, seed: int):
-  """bool[N]: round(fraction * n) of the n training clips, spread evenly over the classes.
+def _held_out_fraction(index: Index, side: np.ndarray, fraction: float, seed: int):
+  """bool[N]: round(fraction * n) of the n clips of one side, spread evenly over the classes.
 
   Each class gives its share rounded down, and those with the largest remainders one
   more; a class always keeps a clip to fit on.
   """
-  labels = index.label[train]
+  labels = index.label[side]
   classes, counts = np.unique(labels, return_counts=True)
   exact = fraction * counts
   take = np.floor(exact).astype(int)
-  missing = int(round(fraction * len(train))) - take.sum()
+  missing = int(round(fraction * len(side))) - take.sum()
   ranks = [_rank(f"class {label}", seed) for label in classes]
   order = sorted(range(len(classes)), key=lambda c: (take[c] - exact[c], ranks[c]))
   for c in order[:missing]:
@@ -98,13 +99,28 @@ def _held_out_fraction(index: Index, train: np.ndarray, fraction: float, seed: i
   take = np.minimum(take, counts - 1)
   held_out = np.zeros(len(index), bool)
   for label, number in zip(classes, take):
-    clips = sorted(train[labels == label], key=lambda i: _rank(str(index.clip_id[i]), seed))
+    clips = sorted(side[labels == label], key=lambda i: _rank(str(index.clip_id[i]), seed))
     held_out[clips[:number]] = True
   return held_out
 
 
+def _held_out(index: Index, side: np.ndarray, validation: float | tuple[int, ...], seed: int,
+              name: str) -> np.ndarray:
+  """bool[N]: the validation clips of one side, bool[N]. See `split`."""
+  if isinstance(validation, (int, float)):
+    if not 0 <= validation < 1:
+      raise UserError(f"validation={validation} is not a fraction in [0, 1); to hold out "
+                      f"a subject write ({validation},)")
+    return _held_out_fraction(index, np.flatnonzero(side), validation, seed)
+  absent = sorted(set(validation) - set(index.subject[side].tolist()))
+  if absent:
+    raise UserError(f"validation={tuple(validation)}: the {name} side has no subject "
+                    f"{', '.join(map(str, absent))}")
+  return side & np.isin(index.subject, list(validation))
+
+
 def split(index: Index, protocol, name: str, validation: float | tuple[int, ...] = 0.1,
-          seed: int = 0) -> np.ndarray:
+          seed: int = 0, validation_from: Literal["train", "test"] = "train") -> np.ndarray:
   """The clips of one split of a protocol.
 
   Args:
@@ -116,6 +132,8 @@ def split(index: Index, protocol, name: str, validation: float | tuple[int, ...]
     validation: what of the training side is held out as "validation": a fraction of
       each class in [0, 1), or a sequence of training subjects.
     seed: draws another fraction.
+    validation_from: the side that "validation" is part of. From "test" it leaks: its clips are
+      tested on too, nothing is held out of the training side, and "fit" is all of "train".
 
   Returns:
     int64[n], ascending positions in the index.
@@ -129,21 +147,13 @@ def split(index: Index, protocol, name: str, validation: float | tuple[int, ...]
   masks = protocol(index)
   if name in ("train", "test"):
     mask = masks[name]
+  elif validation_from == "test":
+    mask = (_held_out(index, masks["test"], validation, seed, "test") if name == "validation"
+            else masks["train"])
   elif "validation" in masks:
     mask = masks["validation" if name == "validation" else "train"]
   else:
-    train = np.flatnonzero(masks["train"])
-    if isinstance(validation, (int, float)):
-      if not 0 <= validation < 1:
-        raise UserError(f"validation={validation} is not a fraction in [0, 1); to hold out "
-                        f"a subject write ({validation},)")
-      held_out = _held_out_fraction(index, train, validation, seed)
-    else:
-      absent = sorted(set(validation) - set(index.subject[train].tolist()))
-      if absent:
-        raise UserError(f"validation={tuple(validation)}: the training side has no subject "
-                        f"{', '.join(map(str, absent))}")
-      held_out = masks["train"] & np.isin(index.subject, list(validation))
+    held_out = _held_out(index, masks["train"], validation, seed, "training")
     mask = held_out if name == "validation" else masks["train"] & ~held_out
   rows = np.flatnonzero(mask)
   if not len(rows):

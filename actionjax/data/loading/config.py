@@ -1,7 +1,7 @@
 """What of a dataset's clips a model reads, and how: the `data` section of configs."""
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -23,6 +23,8 @@ class DataConfig:
     protocol: one of its protocols.
     validation: what of the training side is held out as "validation": a fraction of each class,
       or subjects.
+    validation_from: the side that "validation" is part of: "train", or, leaking, "test", whose
+      clips are then tested on as well, while "fit" is the whole training side.
     time_jitter: training cuts a random interval of at least 1 - j of the clip, from video and
       pose alike.
     flip: probability of a left/right mirror in training. Datasets whose classes swap under it
@@ -37,6 +39,7 @@ class DataConfig:
   protocol: str
   variant: str | None = None
   validation: float | tuple[int, ...] = 0.1
+  validation_from: Literal["train", "test"] = "train"
   time_jitter: float = 0.0
   flip: float = 0.0
   threads: int = 4

@@ -64,7 +64,8 @@ def open_split(config: DataConfig, data_dir: str | None, split: str) -> Clips:
                     f"skeletons alone, but data.{reader} asks for frames; prepare it with its "
                     "videos")
   rows = protocols.split(dataset.index, catalogue.of(dataset).protocol(config.protocol), split,
-                         validation=config.validation)
+                         validation=config.validation,
+                         validation_from=config.validation_from)
   return Clips(dataset, np.asarray(rows))
 
 
