@@ -120,6 +120,23 @@ class Plan:
     return [inner for step in self.steps for inner in
             (step.steps if isinstance(step, Repeat) else (step,))]
 
+  def test_views(self) -> dict[str, dict]:
+    """Name of each step with a model -> the views of the first evaluation of it at test.
+
+    Of another split's where there is none at test; a model that is not evaluated is not there.
+    """
+    found: dict[str, tuple[bool, dict]] = {}
+    latest = None
+    for step in self.flatten():
+      views, outline = step.outline.section.get("views"), step.outline
+      if views is not None and outline.metrics is not None:
+        name, at_test = step.config.model_from or latest, step.config.split == "test"
+        if name not in found or at_test > found[name][0]:
+          found[name] = at_test, views
+      if outline.model is not None:
+        latest = step.name
+    return {name: views for name, (_, views) in found.items()}
+
   def section(self) -> dict:
     """A config of the same run in which nothing is left to defaults, as plain JSON values."""
     return json.loads(json.dumps({

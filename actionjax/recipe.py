@@ -52,7 +52,7 @@ def run(config: Mapping, workdir: str | os.PathLike,
     if chief:
       workdirs.claim(workdir, plan.section())
     distributed.wait_for_all("claimed")
-    runner = _Runner(workdir, plan.seed, plan.data_dir, mesh, inspection)
+    runner = _Runner(workdir, plan.seed, plan.data_dir, mesh, inspection, plan.test_views())
     previous: dict[str, dict] = {}
     for position, step in enumerate(plan.steps):
       directory = workdirs.step_directory(workdir, position, step.name)
@@ -76,6 +76,7 @@ class _Runner:
   data_dir: str | None
   mesh: Any
   inspection: Inspection
+  views: Mapping[str, dict]
 
   def run_step(self, step: Step, directory: pathlib.Path, previous: dict, prefix: str = "") -> dict:
     """A step's artifacts. `prefix` is its group and pass, "pruning/pass1/", where it has one."""
@@ -85,7 +86,8 @@ class _Runner:
       return step.module.run(step.config, Context(
           directory=directory, workdir=self.workdir, path=step.path,
           seed=step_seed(self.seed, name), data_dir=self.data_dir, mesh=self.mesh,
-          previous=previous, inspection=self.inspection, run_seed=self.seed))
+          previous=previous, inspection=self.inspection, run_seed=self.seed,
+          views=self.views.get(step.name)))
     return self._once(name, directory, work)
 
   def run_repeat(self, repeat: Repeat, directory: pathlib.Path, previous: dict) -> dict:

@@ -60,4 +60,4 @@ def get_config(arg: str = "") -> ConfigDict:
       dict(joint, kind="train", name="joint", split="fit", select="best", model=model, loss=loss,
            validate=validate, init_from=(dict(source="backbone", include=("backbone/",)),)),
       # All 64-frame stacks of a clip, the maximum of their probabilities.
-      dict(kind="evaluate", name="test", views=dict(temporal=4, aggregate="max"))))
+      dict(kind="evaluate", name="test", views=dict(temporal="all", aggregate="max"))))

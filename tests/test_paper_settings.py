@@ -137,7 +137,7 @@ VIEWS = {
     "posec3d_ntu60:clips=1": dict(temporal=1, flips=False),
     "rgbpose": dict(temporal=10), "stgcnpp": dict(temporal=10),
     "stgcnpp_utd_mhad": dict(temporal=4), "hac": dict(temporal=5),
-    "vpn_ntu120": dict(temporal=4, aggregate="max"), "vpn_utd_mhad": dict(temporal=4),
+    "vpn_ntu120": dict(temporal="all", aggregate="max"), "vpn_utd_mhad": dict(temporal=4),
     "own_data": dict(temporal=4)}
 
 

@@ -139,6 +139,71 @@ def test_testing_visits_every_clip_once(clips, batch_size):
   assert not rows["unreadable"].any() and not rows["pose3d"][36:].any()
 
 
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_rows_loaded_one_by_one_make_the_same_batches(clips, monkeypatch, workers):
+  config = dataclasses.replace(CONFIG, workers=workers)
+  train, test = _train(clips, 6), _test(clips, batch_size=5, views=2)
+  monkeypatch.setattr(pipeline, "AHEAD", 20_000)  # three rows of 5.8 kB
+  assert_equal(train[2:], _train(clips, 4, config, step=2))
+  assert_equal(test, _test(clips, config, batch_size=5, views=2))
+
+
+def test_what_is_loaded_ahead_is_bound_by_bytes(clips, monkeypatch):
+  """Sixteen threads, batches of a megabyte and a half, room for two and a half rows."""
+  row = 4 * 24 * 20 * 3 * 8
+  config = dataclasses.replace(CONFIG, threads=16).only(("video",))
+  read, original = [], pipeline.Clips.__getitem__
+
+  def count(self, position):
+    read.append(position)
+    return original(self, position)
+
+  monkeypatch.setattr(pipeline.Clips, "__getitem__", count)
+  monkeypatch.setattr(pipeline, "AHEAD", int(2.5 * row))
+  batches = pipeline.test_batches(clips, config, batch_size=4, views=8)
+  next(batches)
+  time.sleep(0.5)  # the threads go on as far as they may
+  assert 4 <= len(read) <= 4 + 2 + 2  # two wait, two are being loaded
+  monkeypatch.undo()
+
+
+class _Shortened(pipeline.Clips):
+  """Clips of which every second one ends in the middle."""
+
+  def __getitem__(self, position):
+    position, record = super().__getitem__(position)
+    if record is not None and position % 2:
+      half = len(record["frames"]) // 2
+      record = record | {"frames": record["frames"][:half], "boxes": record["boxes"][:half],
+                         "pose3d": record["pose3d"][:, :half],
+                         "pose_score": record["pose_score"][:, :half]}
+    return position, record
+
+
+def test_all_views_show_every_frame_and_are_filled_up(clips):
+  clips = _Shortened(clips.dataset, clips.rows)
+  every = dataclasses.replace(CONFIG, inputs=CONFIG.inputs | {"video": dataclasses.replace(
+      CONFIG.inputs["video"], sampling="strided", stride=2)})
+  frames = [len(clips[i][1]["frames"]) for i in range(len(clips))]
+  stacks = [sum(-(-len(range(phase, n, 2)) // 4) for phase in (0, 1)) for n in frames]
+  assert min(stacks) < max(stacks) and pipeline.longest(clips) == max(frames)
+  batch, = _test(clips, every, batch_size=36, views="all", flips=True)
+  assert batch["video"].shape == (36, 2 * max(stacks), 4, 24, 20, 3)
+  np.testing.assert_array_equal(batch["view_valid"].sum(1), 2 * np.array(stacks))
+  shortest = int(np.argmin(stacks))
+  for name in ("video", "pose3d"):
+    assert batch[name][shortest, 2 * min(stacks) - 1].any()
+    assert not batch[name][shortest, 2 * min(stacks):].any()
+  # Without a batch to be filled up to, a clip has as many views as it needs.
+  _, record = clips[shortest]
+  row = ClipTransform(every, views="all", flips=True).test(record)
+  np.testing.assert_array_equal(row["video"], batch["video"][shortest, :2 * min(stacks)])
+  padded = _test(clips, every, batch_size=25, views="all")[-1]
+  assert not padded["view_valid"][11:].any() and padded["view_valid"][10].any()
+  with pytest.raises(UserError, match="temporal=all needs data.video with sampling=strided"):
+    ClipTransform(CONFIG, views="all")
+
+
 def test_testing_shows_all_views(clips):
   batch, = _test(clips, batch_size=36, views=2, crops="three")
   assert batch["video"].shape == (36, 6, 4, 24, 20, 3)

@@ -43,6 +43,30 @@ def test_first_half_starts_before_the_middle():
   np.testing.assert_array_equal(sampling.first_half(6, 5, 2, 0.4), [1, 3, 5, 1, 3])
 
 
+def test_stacks_by_hand():
+  stacks = lambda *args: [sampling.stack(*args, i).tolist()
+                          for i in range(sampling.num_stacks(*args))]
+  # Nine frames, every second: 0 2 4 6 8 and 1 3 5 7, in threes; the last of each ends with them.
+  assert stacks(9, 3, 2) == [[0, 2, 4], [4, 6, 8], [1, 3, 5], [3, 5, 7]]
+  assert stacks(6, 3, 1) == [[0, 1, 2], [3, 4, 5]]
+  assert stacks(5, 4, 2) == [[0, 2, 4, 0], [1, 3, 1, 3]]  # looped
+  assert stacks(1, 2, 3) == [[0, 0]]
+  # The thesis' 64 frames at a stride of 2 in NTU's longest clips.
+  assert sampling.num_stacks(300, 64, 2) == 6
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 4))
+def test_stacks_show_every_frame(n, length, stride):
+  picks = [sampling.stack(n, length, stride, number)
+           for number in range(sampling.num_stacks(n, length, stride))]
+  assert set(np.concatenate(picks).tolist()) == set(range(n))
+  assert all(len(one) == length for one in picks)
+  if n >= length * stride:
+    assert all((np.diff(one) == stride).all() for one in picks)
+  with pytest.raises(ValueError, match="has fewer stacks"):
+    sampling.stack(n, length, stride, len(picks))
+
+
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 2**32))
 def test_chunks_stay_in_their_chunk(n, length, seed):
   positions = np.random.default_rng(seed).random(length)

@@ -1,5 +1,6 @@
 """A trained model that classifies clips, from its checkpoint alone."""
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from actionjax.data.loading.clip_transform import ClipTransform
 from actionjax.data.loading.config import DataConfig, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
-from actionjax.ops import compilation
+from actionjax.ops import compilation, memory
 from actionjax.training import checkpoint
 
 
@@ -26,7 +27,7 @@ class Recogniser:
     class_names: of its N classes.
     layout: joint layout that its skeletons must have; None for a dataset without any.
     data: how clips are sampled, cropped and resized; see `DataConfig`.
-    views: how many views of a clip are averaged.
+    views: how a clip is shown: as in the evaluation of the run that trained the model.
   """
   model: Any
   variables: dict
@@ -38,10 +39,15 @@ class Recogniser:
   def __post_init__(self):
     self._transform = ClipTransform(self.data, views=self.views.temporal,
                                              crops=self.views.crops, flips=self.views.flips)
-    self._step = classification.make_view_step(self.model, self.views,
-                                               mirror_classes=self.data.mirror_classes)
     self._forward = jax.jit(lambda v, b: self.model.apply(v, b, train=False),
                             compiler_options=compilation.compiler_options())
+
+  @functools.cached_property
+  def _step(self):
+    """Made when it is first called: counting what the network needs takes a trace of it."""
+    return classification.make_view_step(
+        self.model, self.views, mirror_classes=self.data.mirror_classes, budget=memory.budget(),
+        needed=classification.view_bytes(self.model, self.variables, self.data))
 
   def __call__(self, clip: dict) -> np.ndarray:
     """Class probabilities of one clip.
@@ -66,8 +72,10 @@ class Recogniser:
   def outputs(self, clip: dict) -> tuple[np.ndarray, dict]:
     """Logits float32[V,N] and every intermediate `out` of the V views of one clip."""
     row = self._transform.test(self._complete(clip))
-    batch = {key: row[key] for key in self.model.inputs}
-    return jax.device_get(self._forward(self.variables, batch))
+    views = [jax.device_get(self._forward(self.variables, {
+        key: row[key][number:number + 1] for key in self.model.inputs}))
+             for number in range(len(row[self.model.inputs[0]]))]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *views)
 
   def network_inputs(self, clip: dict) -> dict:
     """What the network sees of a clip: `video` uint8[V,T,h,w,C], `pose3d` [V,M,t,J,3], ..."""

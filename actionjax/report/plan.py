@@ -24,6 +24,12 @@ def lines(plan: Plan) -> Iterator[str]:
   for problem in plan.problems:
     yield ""
     yield f"not yet: {problem}"
+  evaluations = [step for step in plan.flatten() if step.outline.at_once is not None]
+  if evaluations:
+    yield ""
+    yield "arrays inside the network at test, as its trace counts them:"
+  for step in evaluations:
+    yield f"  {step.name}: {step.outline.at_once()}"
   trainings = [step for step in plan.flatten() if step.outline.memory is not None]
   if trainings:
     yield ""

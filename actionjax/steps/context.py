@@ -2,6 +2,7 @@
 import dataclasses
 import pathlib
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -27,6 +28,8 @@ class Context:
     path: the step's place in the config, for messages.
     seed: the run's seed, folded with the step's name.
     run_seed: the run's.
+    views: how the run's evaluation shows clips to the model that this step makes; None where none
+      scores it.
     data_dir: of prepared datasets (None: the default).
     mesh: of devices.
     previous: artifacts of earlier steps by name, in order.
@@ -41,6 +44,7 @@ class Context:
   previous: dict[str, dict]
   inspection: Inspection = NOTHING
   run_seed: int = 0
+  views: Mapping[str, Any] | None = None
 
   def model_of(self, step: str | None) -> pathlib.Path:
     """Folder of the model that an earlier step trained (None: the latest that trained one).
@@ -68,12 +72,15 @@ class Context:
 
     Args:
       variables: {"params", "batch_stats"}.
-      description: see `checkpoint`.
+      description: see `checkpoint`. What it says of views gives way to the run's evaluation: who
+        loads the model gets the scores that the run reports.
 
     Returns:
       The artifacts of such a step: `model` (folder, relative to the workdir) and `params_digest`.
     """
     directory = self.directory / "model"
+    if self.views is not None:
+      description = description | {"views": dict(self.views)}
     checkpoint.save_model(directory, variables, description)
     return {"model": str(directory.relative_to(self.workdir)),
             "params_digest": digest(jax.device_get(variables))}

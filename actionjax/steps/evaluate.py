@@ -1,5 +1,6 @@
 """The step that scores a trained model on a part of its dataset."""
 import dataclasses
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from actionjax.data.loading.config import DataConfig, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification
 from actionjax.evaluators import scores as files
-from actionjax.ops import corruption
+from actionjax.ops import corruption, memory
 from actionjax.steps.context import Context
 from actionjax.steps.outline import METRICS, Earlier, Outline, trace
 from actionjax.training import checkpoint, sharding
@@ -29,7 +30,9 @@ class Config:
     split: of the protocol; "test" if not given.
     model_from: the training step whose model to score (None: the latest), or the path of a
       finished run, step or model directory.
-    batch_size: clips a global batch.
+    batch_size: clips a global batch, at most: fewer where a device's memory asks for it.
+    memory: GiB that the arrays inside the network may take at once on a device; None for what
+      `ops.memory.budget` says. Views and clips go through it in slices that fit.
     views: see `classification.ViewConfig`.
     protocol: another protocol than the model was trained with, by name.
     dataset, variant: another dataset with the same classes, such as one whose skeletons come from
@@ -42,12 +45,17 @@ class Config:
   split: str = "test"
   model_from: str | None = None
   batch_size: int = 16
+  memory: float | None = None
   views: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   protocol: str | None = None
   dataset: str | None = None
   variant: str | None = None
   drop_joints: float = 0.0
   drop_seed: int = 0
+
+  def __post_init__(self):
+    if self.memory is not None and self.memory <= 0:
+      raise ValueError(f"memory must be above 0 GiB, got {self.memory}")
 
 
 def parse(config: Config, path: str) -> classification.ViewConfig:
@@ -71,10 +79,29 @@ def outline(config: Config, path: str, earlier: Earlier) -> Outline:
   corruption.check(config.drop_joints, f"{path}.drop_joints", model.module.inputs,
                    motion=data.motion)
   clips = earlier.count(data, config.split, path)
-  trace(model.module, data, path)
+  variables, _ = trace(model.module, data, path)
+  facts = {} if clips is None else {"clips": clips}
   return Outline(metrics=METRICS, scores=model.streams, classes=len(model.class_names),
                  section={"views": dataclasses.asdict(views)},
-                 facts={} if clips is None else {"clips": clips})
+                 facts=facts, at_once=functools.partial(
+                     _at_once, config, views, model.module, variables, data))
+
+
+def _at_once(config: Config, views: classification.ViewConfig, module, variables,
+             data: DataConfig) -> str:
+  """What goes through the network together, and what its arrays take, for a plan."""
+  needed = classification.view_bytes(module, variables, data)
+  devices, room = jax.device_count(), _budget(config)
+  clips = classification.fitting_batch(config.batch_size, devices, needed, room) // devices
+  if views.count is None:
+    return f"{clips} clips a device, their views in turns of {needed * clips / memory.GIB:.2f} GiB"
+  together = classification.views_at_once(views.count, clips, needed, room)
+  return (f"{clips} clips a device, {together} of {views.count} views at once: "
+          f"{needed * clips * together / memory.GIB:.2f} GiB")
+
+
+def _budget(config: Config) -> int:
+  return memory.budget() if config.memory is None else int(config.memory * memory.GIB)
 
 
 def run(config: Config, context: Context) -> dict:
@@ -105,9 +132,13 @@ def run(config: Config, context: Context) -> dict:
                  context.path)
   clips = pipeline.open_split(data, context.data_dir, config.split)
   corrupt = dropper(model, data, config.drop_joints, config.drop_seed, context.path)
-  view_step = classification.make_view_step(model, views, corrupt, data.mirror_classes)
-  scores = classification.evaluate(view_step, variables, clips, data, views,
-                                   batch_size=config.batch_size, mesh=context.mesh)
+  needed, room = classification.view_bytes(model, variables, data), _budget(config)
+  devices = context.mesh.size
+  view_step = classification.make_view_step(
+      model, views, corrupt, data.mirror_classes, needed=needed, budget=room, devices=devices)
+  scores = classification.evaluate(
+      view_step, variables, clips, data, views, mesh=context.mesh,
+      batch_size=classification.fitting_batch(config.batch_size, devices, needed, room))
   result = scores.metrics() | {
       "skipped_at_preparation": len(clips.dataset.info.get("skipped", ())),
       "split": f"{data.protocol}/{config.split}",

@@ -64,6 +64,7 @@ class Outline:
     facts: what a plan shows of the step, such as its clips.
     memory: compiles what the step is going to run and returns the bytes that it needs, None where
       the compiler does not tell; None for steps that train nothing.
+    at_once: says what of an evaluation goes through the network together; None for other steps.
   """
   model: Model | None = None
   metrics: tuple[str, ...] | None = None
@@ -76,6 +77,7 @@ class Outline:
   section: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   memory: Callable[[], int | None] | None = None
+  at_once: Callable[[], str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from actionjax.data.loading import pipeline
 from actionjax.data.loading.config import DataConfig, batch_spec, parse_data
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
-from actionjax.ops import compilation, corruption
+from actionjax.ops import compilation, corruption, memory
 from actionjax.pruning import masks as pruning_masks
 from actionjax.steps import group, prune
 from actionjax.steps.context import Context, step_seed
@@ -371,12 +371,17 @@ def _validator(config: Config, parsed: Parsed, context: Context):
   if parsed.validation is None:
     return None
   clips = pipeline.open_split(parsed.data, context.data_dir, parsed.validation.split)
-  view_step = classification.make_view_step(parsed.model, parsed.views,
-                                            mirror_classes=parsed.data.mirror_classes)
+  variables, _ = trace(parsed.model, parsed.data, context.path)
+  needed, room = classification.view_bytes(parsed.model, variables, parsed.data), memory.budget()
+  devices = context.mesh.size
+  view_step = classification.make_view_step(
+      parsed.model, parsed.views, mirror_classes=parsed.data.mirror_classes, needed=needed,
+      budget=room, devices=devices)
+  batch_size = classification.fitting_batch(config.batch_size, devices, needed, room)
 
   def validate(variables) -> dict:
     scores = classification.evaluate(view_step, variables, clips, parsed.data, parsed.views,
-                                     batch_size=config.batch_size, mesh=context.mesh)
+                                     batch_size=batch_size, mesh=context.mesh)
     found = metrics.summarise(scores.probabilities[scores.readable],
                               scores.labels[scores.readable])
     return {key: found[key] for key in ("top1", "top5", "mean_class_accuracy")} | {

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import jax
 
+from actionjax.ops import memory
+
 
 def count(function: Callable, *arguments) -> int:
   """Floating-point operations (two a multiply-add) of one call, element-wise work not counted.
@@ -30,14 +32,4 @@ def _of_equation(equation) -> int:
     shape = equation.invars[0].aval.shape
     return 2 * outputs * math.prod(shape[axis] for axis in contracted)
   times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-  return times * sum(_of_jaxpr(inner) for inner in _inner(equation.params.values()))
-
-
-def _inner(values):
-  for value in values:
-    if hasattr(value, "jaxpr"):  # closed
-      yield value.jaxpr
-    elif hasattr(value, "eqns"):
-      yield value
-    elif isinstance(value, (tuple, list)):
-      yield from _inner(value)
+  return times * sum(_of_jaxpr(inner) for inner in memory.inner_programs(equation))

@@ -1,5 +1,6 @@
 """From a record to one row of a batch."""
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -11,20 +12,36 @@ CROPS = {"center": ((0.5, 0.5),),
          "three": ((0.0, 0.0), (0.5, 0.5), (1.0, 1.0))}
 
 
+def num_views(read, num_frames: int) -> int:
+  """How many views along time show every frame of a clip.
+
+  Args:
+    read: (module, config) of every input.
+  """
+  return max(module.num_stacks(config, num_frames) for module, config in read if config.stacks)
+
+
 class ClipTransform:
   """record -> one row of a batch. Training draws from Grain's generator, testing from none.
 
+  At test a clip is shown in `views` views along time, each as it is and, with `flips`, in the
+  mirror, each of these in the windows of `crops`.
+
   Attributes:
-    count: V, of the views of a clip at test: `views` along time, each as it is and, with `flips`,
-      in the mirror, each of these in the windows of `crops`.
+    count: V, of the views of a row at test; None where it differs from clip to clip.
   """
 
-  def __init__(self, config, *, views: int = 1, crops: str = "center",
-               flips: bool = False):
+  def __init__(self, config, *, views: int | Literal["all"] = 1, crops: str = "center",
+               flips: bool = False, longest: int | None = None):
     """The transform of a `loading.config.DataConfig`.
 
+    Args:
+      views: "all": as many as it takes to show every frame of a clip.
+      longest: with "all", frames of the longest clip: shorter ones are filled up to its number of
+        views, and `view_valid` float[V] says which count. None: rows of any length.
+
     Raises:
-      UserError: several `crops` would all be the same window.
+      UserError: several `crops` would all be the same window, or no input counts stacks of frames.
     """
     self._config = config
     self._arrays = config.arrays
@@ -35,12 +52,17 @@ class ClipTransform:
     self._facts = dict(layout=config.layout, modality=config.source.modality)
     self._mirror_classes = config.mirror_classes
     self._views = views
+    self._longest = longest
     self._crops = CROPS[crops]
     self._mirrors = (False, True) if flips else (False,)
     if len(self._crops) > 1 and not any(read.room for _, read in self._inputs):
       raise UserError(f"views.crops={crops} needs room for several windows: data.video.crop below "
                       "1, or data.pose2d.test_resize=center; without, use crops=center")
-    self.count = views * len(self._mirrors) * len(self._crops)
+    if views == "all" and not any(read.stacks for _, read in self._inputs):
+      raise UserError("views.temporal=all needs data.video with sampling=strided or first_half, "
+                      "whose stacks of frames can show all of a clip")
+    along_time = views if views != "all" else longest and num_views(self._inputs, longest)
+    self.count = along_time and along_time * len(self._mirrors) * len(self._crops)
 
   def train(self, record: dict, rng: np.random.Generator) -> dict:
     """A randomly sampled, cropped and mirrored row: `video` [T,...], `pose3d` [M,t,...]."""
@@ -63,21 +85,31 @@ class ClipTransform:
     return row
 
   def test(self, record: dict) -> dict:
-    """All views of a clip, without chance: model inputs get a leading axis [count]."""
+    """All views of a clip, without chance: model inputs get a leading axis of the views."""
+    views = self._views
+    if views == "all":
+      views = num_views(self._inputs, len(record["frames"]))
     # Along time, then mirrored or not, then by window.
-    sides = [[self._along_time(record, mirror, at) for at in self._crops]
+    sides = [[self._along_time(record, mirror, at, views) for at in self._crops]
              for mirror in self._mirrors]
-    rows = [self._row(record, *windows[view]) for view in range(self._views)
+    rows = [self._row(record, *windows[view]) for view in range(views)
             for windows_of_side in sides for windows in windows_of_side]
     stacked = dict(rows[0])
+    missing = 0 if self._longest is None else self.count - len(rows)
     for array in self._arrays:
       stacked[array] = np.stack([row[array] for row in rows])
+      if missing:
+        fill = np.zeros((missing, *stacked[array].shape[1:]), stacked[array].dtype)
+        stacked[array] = np.concatenate([stacked[array], fill])
+    if self._longest is not None:
+      stacked["view_valid"] = np.repeat(np.float32([1, 0]), [len(rows), missing])
     return stacked
 
-  def _along_time(self, record, mirror, at):
+  def _along_time(self, record, mirror, at, views):
     """What all inputs agree on, and their choices, for every view along time."""
-    shared = [inputs.Shared(**self._facts, position=(view + 0.5) / self._views, at=at,
-                            mirror=mirror) for view in range(self._views)]
+    shared = [inputs.Shared(**self._facts, position=(view + 0.5) / views, at=at, mirror=mirror,
+                            stack=view if self._views == "all" else None)
+              for view in range(views)]
     by_input = []
     for module, read in self._inputs:
       choices = module.views(read, record, shared)

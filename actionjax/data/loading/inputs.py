@@ -36,6 +36,8 @@ class Shared:
     layout: of the dataset's skeletons; None where it has none.
     modality: of its frames: "colour", "depth" or "none".
     position: in time, in [0, 1): of a training clip within its segments, of a view in the clip.
+    stack: number of a view among those that show every frame of a clip (`sampling.stack`); None
+      for views that are spread over it.
     at: of a window in the room that it has, (x, y) in [0, 1]^2.
     zoom: in [-1, 1], of the window's size.
     mirror: whether left and right are exchanged.
@@ -56,6 +58,7 @@ class Shared:
   shortest: float = 1.0
   intensity: tuple[float, float] = (0.0, 0.0)
   framing: Framing | None = None
+  stack: int | None = None
 
 
 class Input:
@@ -68,6 +71,8 @@ class Input:
     frames_others: whether its choices are `Framing`s, which the other inputs follow.
     motion: whether it yields differences of frames instead of what is in them.
     room: whether the windows of several crops (`views.crops`) differ.
+    stacks: whether it counts the stacks that show every frame of a clip (`views.temporal="all"`):
+      its module then has `num_stacks(config, num_frames)`.
   """
   arrays: ClassVar[tuple[str, ...]] = ()
   reads: ClassVar[tuple[str, ...]] = ()
@@ -75,6 +80,7 @@ class Input:
   frames_others: ClassVar[bool] = False
   motion: ClassVar[bool] = False
   room: ClassVar[bool] = False
+  stacks: ClassVar[bool] = False
 
   def __post_init__(self):
     """Raises ValueError where a field is not what its annotation says."""

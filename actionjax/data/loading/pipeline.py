@@ -7,7 +7,9 @@ processes, threads or workers.
 """
 import dataclasses
 import functools
+import math
 import os
+from typing import Literal
 
 import grain
 import jax
@@ -23,6 +25,8 @@ from actionjax.data.loading.config import DataConfig, batch_spec
 from actionjax.errors import UnreadableClipError, UserError
 
 SPLITS = protocols.SPLITS
+# Bytes that a process loads ahead of the batch that is worked on.
+AHEAD = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,13 +76,24 @@ def open_split(config: DataConfig, data_dir: str | None, split: str) -> Clips:
 class _Load:
   """Applies a transform; an unreadable or padded row becomes zeros that count for nothing."""
 
-  def __init__(self, config: DataConfig, transform, views: int | None = None):
-    """views: leading axis that empty rows of a test have, as the others."""
+  def __init__(self, config: DataConfig, transform, views: int | None = None,
+               valid: bool = False):
+    """Args:
+      views: leading axis that empty rows of a test have, as the others.
+      valid: whether rows say which of their views count.
+    """
     self.transform = transform
     inputs = config.arrays if views else ()
     self.spec = {key: ((views, *value.shape[1:]) if key in inputs else value.shape[1:],
                        value.dtype)
                  for key, value in batch_spec(config, 1, test=views is not None).items()}
+    if valid:
+      self.spec["view_valid"] = (views,), np.dtype(np.float32)
+
+  @property
+  def row_bytes(self) -> int:
+    """Of one row."""
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.spec.values())
 
   def __call__(self, element, *rng):
     position, record = element
@@ -175,49 +190,70 @@ def train_batches(clips: Clips, config: DataConfig, *, batch_size: int, seed: in
     dicts of NumPy arrays as `batch_spec` has them, plus `position` int32[b] (row within the
     split) and `unreadable` float32[b].
   """
-  rows = _process_rows(
-      _Shuffled(grain.MapDataset.source(clips).seed(seed), seed).repeat()
-      .random_map(_RandomLoad(config, ClipTransform(config).train)),
-      batch_size, process, processes)
-  return _iterate(rows, config, step)
+  load = _RandomLoad(config, ClipTransform(config).train)
+  rows = _Shuffled(grain.MapDataset.source(clips).seed(seed), seed).repeat().random_map(load)
+  return _iterate(rows, config, batch_size, process, processes, load.row_bytes, step)
 
 
-def test_batches(clips: Clips, config: DataConfig, *, batch_size: int, views: int = 1,
-                 crops: str = "center", flips: bool = False, process: int | None = None,
-                 processes: int | None = None):
+def test_batches(clips: Clips, config: DataConfig, *, batch_size: int,
+                 views: int | Literal["all"] = 1, crops: str = "center", flips: bool = False,
+                 process: int | None = None, processes: int | None = None):
   """Iterator over this process' rows of every clip once, in order, the last batch padded.
+
+  Args:
+    views: "all": as many as show every frame of the longest clip.
 
   Yields:
     as `train_batches`, model inputs with a further axis [b, V, ...] of `ClipTransform`'s views;
-    `valid` is 0 for padding and for clips that could not be read.
+    `valid` is 0 for padding and for clips that could not be read. With `views="all"` there is
+    `view_valid` float32[b, V], 0 for views beyond a clip's own.
   """
   padded = dataclasses.replace(clips, padding=-len(clips.rows) % batch_size)
-  transform = ClipTransform(config, views=views, crops=crops, flips=flips)
-  load = _TestLoad(config, transform.test, transform.count)
-  rows = _process_rows(grain.MapDataset.source(padded).map(load), batch_size, process, processes)
-  return _iterate(rows, config, 0)
+  transform = ClipTransform(config, views=views, crops=crops, flips=flips,
+                            longest=longest(clips) if views == "all" else None)
+  load = _TestLoad(config, transform.test, transform.count, valid=views == "all")
+  return _iterate(grain.MapDataset.source(padded).map(load), config, batch_size, process,
+                  processes, load.row_bytes)
 
 
-def _process_rows(dataset, batch_size, process, processes):
+def longest(clips: Clips) -> int:
+  """Frames of the longest clip."""
+  return int(clips.dataset.index.num_frames[clips.rows].max())
+
+
+def _iterate(rows, config: DataConfig, batch_size: int, process: int | None,
+             processes: int | None, row_bytes: int, step: int = 0):
+  """Batches of this process' rows, loaded ahead by its threads or its workers.
+
+  Each of them loads whole batches; where what they hold then does not fit into `AHEAD`, rows.
+  """
   processes = jax.process_count() if processes is None else processes
   process = jax.process_index() if process is None else process
   if processes > 1:
-    dataset = _ProcessRows(dataset, batch_size, process, processes)
-  return dataset.batch(batch_size // processes, drop_remainder=True)
-
-
-def _iterate(batches, config: DataConfig, step: int):
-  dataset = batches[step:].to_iter_dataset(
-      grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=2 * config.threads)
-      if not config.workers else grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    rows = _ProcessRows(rows, batch_size, process, processes)
+  size = batch_size // processes
+  # A worker holds two that it reads and one that it hands over.
+  ahead = 3 * config.workers if config.workers else 2 * config.threads
+  whole = ahead * size * row_bytes <= AHEAD
+  read = rows.batch(size, drop_remainder=True)[step:] if whole else rows[step * size:]
   if config.workers:
-    # Grain reads absl's flags when it starts processes; outside a command nobody parsed them.
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()
-    dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers),
-                                  worker_init_fn=functools.partial(
-                                      _start_worker, parent=os.getpid()))
-  return iter(dataset)
+    dataset = _by_workers(read.to_iter_dataset(
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=2 if whole else 1)), config.workers)
+  else:
+    fitting = ahead if whole else max(1, AHEAD // row_bytes)
+    dataset = read.to_iter_dataset(grain.ReadOptions(
+        num_threads=min(config.threads, fitting), prefetch_buffer_size=fitting))
+  return iter(dataset if whole else dataset.batch(size, drop_remainder=True))
+
+
+def _by_workers(dataset, count: int):
+  """The dataset, read by worker processes."""
+  # Grain reads absl's flags when it starts processes; outside a command nobody parsed them.
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  return dataset.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=count),
+      worker_init_fn=functools.partial(_start_worker, parent=os.getpid()))
 
 
 def _start_worker(index: int, count: int, *, parent: int) -> None:

@@ -50,6 +50,34 @@ def first_half(num_frames: int, length: int, stride: int, position: float) -> np
   return (start + stride * np.arange(length)) % num_frames
 
 
+def num_stacks(num_frames: int, length: int, stride: int) -> int:
+  """How many stacks of frames a fixed stride apart show every frame of a clip; see `stack`."""
+  return sum(-(-len(range(phase, num_frames, stride)) // length)
+             for phase in range(min(stride, num_frames)))
+
+
+def stack(num_frames: int, length: int, stride: int, number: int) -> np.ndarray:
+  """One of the stacks that together show every frame of a clip (Das' thesis: all 64-frame stacks).
+
+  Frames a stride apart are cut into consecutive stacks, from each of the first `stride` frames on;
+  the last of these ends with the clip. A clip with too few frames is looped.
+
+  Args:
+    number: in [0, `num_stacks`).
+
+  Returns:
+    int[length], in [0, n).
+  """
+  for phase in range(min(stride, num_frames)):
+    frames = np.arange(phase, num_frames, stride)
+    stacks = -(-len(frames) // length)
+    if number < stacks:
+      first = max(0, min(number * length, len(frames) - length))
+      return frames[(first + np.arange(length)) % len(frames)]
+    number -= stacks
+  raise ValueError(f"a clip of {num_frames} frames has fewer stacks")
+
+
 def chunks(num_frames: int, length: int, positions: np.ndarray) -> np.ndarray:
   """One frame out of each of `length` equal chunks (Das' pose sampling).
 

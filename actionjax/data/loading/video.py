@@ -78,6 +78,11 @@ class Config(inputs.Input):
                       "video and skeletons have to show the same part of the image")
 
   @property
+  def stacks(self) -> bool:
+    """Whether frames lie a fixed stride apart, so that stacks of them can show all of a clip."""
+    return self.sampling in ("strided", "first_half")
+
+  @property
   def room(self) -> bool:
     """Whether the window is smaller than what it is taken from."""
     return self.box != "pose2d" and self.crop < 1
@@ -112,8 +117,15 @@ def views(config: Config, record: dict, shared: Sequence[inputs.Shared]) -> list
     picks = pose_sampling.test_frames(count, config.num_frames, len(shared),
                                       framing.released if framing else "pyskl")
   else:
-    picks = [_picks(config, count, view.position) for view in shared]
+    picks = [_picks(config, count, view.position) if view.stack is None else
+             sampling.stack(count, config.num_frames, config.stride, view.stack)
+             for view in shared]
   return [Choice(frames, size) for frames in picks]
+
+
+def num_stacks(config: Config, num_frames: int) -> int:
+  """How many stacks show every frame of a clip."""
+  return sampling.num_stacks(num_frames, config.num_frames, config.stride)
 
 
 def apply(config: Config, record: dict, shared: inputs.Shared, choice: Choice) -> dict:
