@@ -42,10 +42,10 @@ def main() -> None:
   from actionjax import console, distributed, recipe
   from actionjax.training import checkpoint
   run = pathlib.Path(_RUN.value).resolve()
-  model = checkpoint.find_model(run)
-  console.say(f"evaluating {model}")  # a run may have several
   asked = dict(temporal=_views(), crops=_CROPS.value, flips=_FLIPS.value,
                aggregate=_AGGREGATE.value)
+  model = checkpoint.find_model(run)
+  console.say(f"evaluating {model}")  # a run may have several
   views = checkpoint.load_description(model).get("views", {}) | {
       key: value for key, value in asked.items() if value is not None}
   metrics = recipe.run(dict(name="evaluate", data_dir=_DATA_DIR.value, steps=(dict(

@@ -23,9 +23,28 @@ def get_config(arg: str = "") -> ConfigDict:
   common = dict(name="vpn", backbone=dict(
       name="resnet3d", block="basic", stage_sizes=(1, 1, 1), kernels="factorised", stem_pool=(),
       temporal_strides=(1, 2, 1), **shape))
-  epochs = (2.0, 2.0) if args.tiny else (2.0 * args.share, 34.0 * args.share)
+  epochs = (2.0, 2.0, 2.0) if args.tiny else tuple(
+      number * args.share for number in (2.0, 6.0, 20.0))
+  pose = {"gcn": dict(name="gcn", shared=True)}.get(args.pose, dict(name=args.pose))
   optim = dict(name="adamw", learning_rate=2e-3, schedule="cosine", warmup=0.1,
                weight_decay=0.02, clip_norm=5.0)
+  steps, init = [
+      dict(kind="prepare"),
+      dict(kind="train", name="backbone", epochs=epochs[0],
+           model=dict(common, pose=dict(name="none")), loss=dict(name="cross_entropy"),
+           optim=optim)], [dict(source="backbone")]
+  if args.pose != "none":
+    # Skeletons are soon told apart: they then guide the video from its first update on.
+    steps.append(dict(kind="train", name="pose", epochs=epochs[1],
+                      model=dict(name="pose_network", pose=pose), loss=dict(name="cross_entropy"),
+                      optim=optim))
+    init.append(dict(source="pose", include=("vpn/pose_backbone",),
+                     rename=(("^pose_backbone", "vpn/pose_backbone"),)))
+  steps += [
+      dict(kind="train", name="joint", epochs=epochs[2],
+           model=dict(common, pose=pose, embedding="thesis"), loss=dict(name="vpn"), optim=optim,
+           init_from=tuple(init)),
+      dict(kind="evaluate", name="test", views=dict(temporal=2, flips=not args.tiny))]
   return configuration.config(
       name="quickstart",
       data=dict(
@@ -37,13 +56,4 @@ def get_config(arg: str = "") -> ConfigDict:
                      channels=1),
           pose=dict(num_poses=8 if args.tiny else 16, rotate=15.0), threads=4, workers=0),
       batch_size=8, log_every=4 if args.tiny else 20, checkpoint_every=8 if args.tiny else 200,
-      steps=(
-          dict(kind="prepare"),
-          dict(kind="train", name="backbone", epochs=epochs[0],
-               model=dict(common, pose=dict(name="none")), loss=dict(name="cross_entropy"),
-               optim=optim),
-          dict(kind="train", name="joint", epochs=epochs[1],
-               model=dict(common, pose=dict(name=args.pose), embedding="thesis"),
-               loss=dict(name="vpn"), optim=optim, init_from=(dict(source="backbone"),)),
-          dict(kind="evaluate", name="test",
-               views=dict(temporal=2, flips=not args.tiny))))
+      steps=steps)

@@ -15,7 +15,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.log_every, config.checkpoint_every = 1, args.save
   config.data.video.update(num_frames=4, size=(16, 16))
   config.data.workers, config.data.threads = 0, 4
-  prepare, backbone, joint, test = config.steps
+  prepare, backbone, _, joint, test = config.steps
   for step, length in ((backbone, args.first), (joint, args.second)):
     del step["epochs"]
     step.num_steps = length
@@ -23,6 +23,7 @@ def get_config(arg: str = "") -> ConfigDict:
         name="resnet3d", block="basic", stage_sizes=(1,), width=4, kernels="2d",
         spatial_strides=(2,), temporal_strides=(2,), stem_pool=())
   joint.model.update(embedding_features=8, attention_width=(8, 8))
+  joint.init_from = joint.init_from[:1]
   joint.model.pose = dict(name="gcn", features=8, conv_features=(8,))
   if args.validate:
     backbone.split, backbone.select = "fit", "best"

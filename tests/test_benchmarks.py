@@ -39,7 +39,7 @@ def test_flax_has_what_the_summary_takes_from_its_inside():
 @pytest.mark.slow
 def test_summary_counts_parameters_and_shapes():
   config = configuration.load("configs/quickstart.py:tiny")
-  step = planning.plan(config).steps[2]
+  step = planning.plan(config).steps[3]
   parsed = step.module.parse(step.config, step.path)
   text = summary.table(parsed.model, parsed.data)
   batch = {"video": jnp.zeros((1, 8, 32, 32, 1), jnp.uint8), "pose3d": jnp.zeros((1, 1, 8, 20, 3)),

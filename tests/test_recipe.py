@@ -2,8 +2,11 @@
 import copy
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import cv2
 import jax.numpy as jnp
@@ -18,7 +21,7 @@ from actionjax.data.loading import pose3d
 from actionjax.data.loading.config import DataConfig
 from actionjax.errors import UserError
 from actionjax.evaluators import classification, metrics
-from actionjax.steps.context import Context
+from actionjax.steps.context import Context, step_seed
 from actionjax.training import checkpoint
 from actionjax.training import metric_writer as metric_files
 from actionjax.training import state as states
@@ -53,6 +56,37 @@ def test_metrics_have_the_documented_keys(finished):
       len(found["params_digest"]) == 64)
   for name in ("confusion.png", "curves.png", "config.json"):
     assert (workdir / name).stat().st_size > 0
+
+
+def test_the_model_shows_clips_as_the_runs_evaluation(finished, tiny_data_dir):
+  config, workdir, _ = finished
+  model = actionjax.load(workdir)
+  assert config.steps[1].validate.get("views") is None and model.views.temporal == 2
+  scores = np.load(workdir / "02_test" / "scores.npz")
+  dataset = ClipDataset(catalogue.dataset_path(tiny_data_dir, "synthetic_actions", "tiny"))
+  for position in (0, 7):
+    row, = np.flatnonzero(dataset.index.clip_id == scores["clip_ids"][position])
+    np.testing.assert_allclose(model(dataset[int(row)]), scores["probabilities"][position],
+                               atol=1e-5)
+
+
+@pytest.mark.slow
+def test_evaluating_again_gives_the_runs_scores(finished, tiny_data_dir, tmp_path):
+  _, workdir, found = finished
+
+  def evaluate(*arguments):
+    out = tmp_path / f"{len(arguments)}"
+    done = subprocess.run(
+        [sys.executable, "-m", "actionjax.evaluate", f"--run={workdir}", f"--out={out}",
+         f"--data_dir={tiny_data_dir}", *arguments], text=True, capture_output=True, check=False,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)})
+    return json.loads(done.stdout)["test"] if done.returncode == 0 else done.stderr
+
+  assert evaluate() == found["test"]
+  other = evaluate("--views=3", "--aggregate=max")["views"]
+  assert (other["temporal"], other["aggregate"], other["flips"]) == (3, "max", False)
+  assert evaluate("--views=many", "--flips", "--memory=1") == (
+      "error: flag --views must be a number above 0 or all, got many\n")
 
 
 def test_scores_explain_the_metrics(finished):
@@ -272,7 +306,7 @@ def test_a_model_needs_what_the_data_yields():
 
 
 def test_steps_draw_their_own_numbers():
-  seeds = {recipe._step_seed(seed, name) for seed in (0, 1) for name in ("a", "b")}
+  seeds = {step_seed(seed, name) for seed in (0, 1) for name in ("a", "b")}
   assert len(seeds) == 4 and all(0 <= seed < 2**31 for seed in seeds)
 
 
