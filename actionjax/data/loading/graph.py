@@ -16,9 +16,11 @@ from actionjax.data.loading import inputs, pose_sampling, sampling, transforms
 from actionjax.errors import UserError
 from actionjax.skeletons import Layout
 
-# Scores up to this are missing joints (PreNormalize2D of PYSKL and of MMAction2 1.0; some versions
-# leave such joints where they are).
-THRESHOLDS = {"pyskl": 0.01, "mmaction2": 0.0}
+# Whose pipeline: "mmaction0" is that of MMAction2 before its version 1.
+Released = Literal["pyskl", "mmaction2", "mmaction0"]
+# Scores up to this are missing joints for PreNormalize2D, which puts them into the middle. MMAction2
+# leaves them where they are: one at (0, 0) becomes (-1, -1).
+THRESHOLDS = {"pyskl": 0.01, "mmaction2": None, "mmaction0": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +39,26 @@ class Config(inputs.Input):
     image_size: (height, width) that 2D skeletons are measured in where a record does not say.
     motion: the next frame minus this one instead of the coordinates, and in 2D the mean of both
       frames' scores; zeros at the last frame.
-    frames: whose test clips and score threshold: "pyskl" or "mmaction2".
+    frames: whose pipeline: test clips, and what becomes of joints with low scores: "pyskl",
+      "mmaction2", or "mmaction0" for ST-GCN of MMAction2 before its version 1. That one reads the
+      first frames, over and over where there are fewer, of skeletons that nothing is done to but,
+      in 2D, to count them from the middle of `image_size` in its shares, and scores from 0.5.
+    threshold: 2D joints with a score up to this are put into the middle of the image, instead of
+      those that `frames` says; MMAction2's latest versions have 0.
   """
   num_frames: int = 100
   persons: int = 2
   dimensions: Literal[2, 3] = 3
   image_size: tuple[int, int] = (1080, 1920)
   motion: bool = False
-  frames: pose_sampling.Released = "pyskl"
+  frames: Released = "pyskl"
+  threshold: float | None = None
 
   def __post_init__(self):
     super().__post_init__()
+    if self.frames == "mmaction0" and (self.motion or self.threshold is not None):
+      raise ValueError("frames=mmaction0 goes with neither motion nor threshold, which MMAction2 "
+                       "does not have there")
     if min(self.image_size) < 1:
       raise ValueError(f"image_size must be (height, width), got {self.image_size}")
     for field in ("num_frames", "persons"):
@@ -71,7 +82,7 @@ class Config(inputs.Input):
     made."""
     if "pose_score" not in model.inputs:
       return
-    if self.dimensions == 3:
+    if self.dimensions == 3 and self.frames != "mmaction0":
       _ = layout.spine, layout.centre  # which raise where there are none
     if not hasattr(model, "normalise"):
       raise UserError(f"{path}: data.graph yields normalised skeletons for graph networks, but the "
@@ -79,10 +90,12 @@ class Config(inputs.Input):
     if model.normalise != "none":
       raise UserError(f"{path}.model.normalise must be none: {path}.data.graph yields normalised "
                       "skeletons")
-    if getattr(model, "stream", "").endswith("_motion"):
-      raise UserError(f"{path}.model.stream={model.stream}: beside {path}.data.graph give "
-                      f"data.graph.motion=True and stream={model.stream.removesuffix('_motion')}, "
-                      "so that the motion is that of consecutive frames")
+    streams = getattr(model, "stream", ())
+    for stream in (streams,) if isinstance(streams, str) else streams:
+      if stream.endswith("_motion"):
+        raise UserError(f"{path}.model.stream={stream}: beside {path}.data.graph give "
+                        f"data.graph.motion=True and stream={stream.removesuffix('_motion')}, "
+                        "so that the motion is that of consecutive frames")
 
 
 class Clip(NamedTuple):
@@ -105,7 +118,10 @@ def normalised(config: Config, record: dict, layout: Layout) -> Clip:
   transforms.check_skeletons(record, layout, config.source, "data.graph")
   points = np.asarray(record[config.source], np.float32)
   score = np.asarray(record["pose_score"], np.float32)
-  score = np.where(np.isfinite(points).all(-1), score, 0)
+  finite = np.isfinite(points).all(-1)
+  points, score = np.where(finite[..., None], points, 0), np.where(finite, score, 0)
+  if config.frames == "mmaction0":
+    return Clip(points, score)
   if config.dimensions == 3:
     points, score = upright(points, score, layout)
   else:
@@ -113,8 +129,10 @@ def normalised(config: Config, record: dict, layout: Layout) -> Clip:
     if min(height, width) < 1:
       height, width = config.image_size
     half = np.array([width / 2, height / 2], np.float32)
-    there = score > THRESHOLDS[config.frames]
-    points = np.where(there[..., None], (points - half) / half, 0)
+    points = (points - half) / half
+    threshold = THRESHOLDS[config.frames] if config.threshold is None else config.threshold
+    if threshold is not None:
+      points = np.where((score > threshold)[..., None], points, 0)
   if config.motion:
     points = _next(points) - points
     points[:, -1] = 0
@@ -173,6 +191,8 @@ def draw(config: Config, record: dict, shared: inputs.Shared,
   """The normalised clip, and frames int[T] of a part of it."""
   clip = normalised(config, record, shared.layout)
   first, length = sampling.cut(clip.num_frames, shortest=shared.shortest, draws=shared.interval)
+  if config.frames == "mmaction0":
+    return clip, first + _looped(length, config.num_frames)
   return clip, first + pose_sampling.uniform_frames(length, config.num_frames, rng)
 
 
@@ -180,6 +200,8 @@ def views(config: Config, record: dict,
           shared: Sequence[inputs.Shared]) -> list[tuple[Clip, np.ndarray]]:
   """As `draw`, one pair for each of the released code's test clips."""
   clip = normalised(config, record, shared[0].layout)
+  if config.frames == "mmaction0":
+    return [(clip, _looped(clip.num_frames, config.num_frames)) for _ in shared]
   return [(clip, frames) for frames in pose_sampling.test_frames(
       clip.num_frames, config.num_frames, len(shared), config.frames)]
 
@@ -189,10 +211,19 @@ def apply(config: Config, record: dict, shared: inputs.Shared,
   """`pose3d` or `pose2d` float32[M,T,J,D] and `pose_score` float32[M,T,J] of some frames."""
   clip, frames = choice
   points, score = transforms.pick_pose(*clip, frames, config.persons)
+  if config.frames == "mmaction0" and config.dimensions == 2:
+    # PoseNormalize, which sees persons that are not there too.
+    size = np.array(config.image_size[::-1], np.float32)
+    points, score = points / size - np.float32(0.5), score - np.float32(0.5)
   if shared.mirror:
     points, score = (transforms.mirror_pose(points, shared.layout),
                      score[..., shared.layout.mirror])
   return {config.source: points, "pose_score": score}
+
+
+def _looped(num_frames, length):
+  """The first frames, int[length], from the start again where there are fewer (PaddingWithLoop)."""
+  return np.arange(length) % num_frames
 
 
 def _next(x):
