@@ -8,7 +8,6 @@ from actionjax import skeletons
 from actionjax.models import checked, graph_layers, layers
 from actionjax.ops import graphs, skeleton_streams
 
-
 Graph = Literal["layout", "stored"]
 
 

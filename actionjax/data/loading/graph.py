@@ -18,8 +18,8 @@ from actionjax.skeletons import Layout
 
 # Whose pipeline: "mmaction0" is that of MMAction2 before its version 1.
 Released = Literal["pyskl", "mmaction2", "mmaction0"]
-# Scores up to this are missing joints for PreNormalize2D, which puts them into the middle. MMAction2
-# leaves them where they are: one at (0, 0) becomes (-1, -1).
+# Scores up to this are missing joints for PreNormalize2D, which puts them into the middle.
+# MMAction2 leaves them where they are: one at (0, 0) becomes (-1, -1).
 THRESHOLDS = {"pyskl": 0.01, "mmaction2": None, "mmaction0": None}
 
 
@@ -43,6 +43,8 @@ class Config(inputs.Input):
       "mmaction2", or "mmaction0" for ST-GCN of MMAction2 before its version 1. That one reads the
       first frames, over and over where there are fewer, of skeletons that nothing is done to but,
       in 2D, to count them from the middle of `image_size` in its shares, and scores from 0.5.
+    box: 2D coordinates are instead shares of the half box around all of a clip's joints, unless
+      that is ten pixels or less in a direction (PreNormalize2D's mode "auto", PYSKL's for hands).
     threshold: 2D joints with a score up to this are put into the middle of the image, instead of
       those that `frames` says; MMAction2's latest versions have 0.
   """
@@ -52,13 +54,14 @@ class Config(inputs.Input):
   image_size: tuple[int, int] = (1080, 1920)
   motion: bool = False
   frames: Released = "pyskl"
+  box: bool = False
   threshold: float | None = None
 
   def __post_init__(self):
     super().__post_init__()
-    if self.frames == "mmaction0" and (self.motion or self.threshold is not None):
-      raise ValueError("frames=mmaction0 goes with neither motion nor threshold, which MMAction2 "
-                       "does not have there")
+    if self.frames == "mmaction0" and (self.motion or self.box or self.threshold is not None):
+      raise ValueError("frames=mmaction0 goes with neither motion nor box nor threshold, which "
+                       "MMAction2 does not have there")
     if min(self.image_size) < 1:
       raise ValueError(f"image_size must be (height, width), got {self.image_size}")
     for field in ("num_frames", "persons"):
@@ -125,14 +128,10 @@ def normalised(config: Config, record: dict, layout: Layout) -> Clip:
   if config.dimensions == 3:
     points, score = upright(points, score, layout)
   else:
-    height, width = (int(side) for side in record.get("image_size", (0, 0)))
-    if min(height, width) < 1:
-      height, width = config.image_size
-    half = np.array([width / 2, height / 2], np.float32)
-    points = (points - half) / half
     threshold = THRESHOLDS[config.frames] if config.threshold is None else config.threshold
-    if threshold is not None:
-      points = np.where((score > threshold)[..., None], points, 0)
+    there = np.full(score.shape, True) if threshold is None else score > threshold
+    middle, half = _frame(config, record, points[there])
+    points = np.where(there[..., None], (points - middle) / half, 0)
   if config.motion:
     points = _next(points) - points
     points[:, -1] = 0
@@ -140,6 +139,22 @@ def normalised(config: Config, record: dict, layout: Layout) -> Clip:
       score = (_next(score) + score) / 2
       score[:, -1] = 0
   return Clip(points.astype(np.float32), score.astype(np.float32))
+
+
+def _frame(config, record, joints):
+  """Middle and half size, float32[2] each, of what 2D coordinates are shares of."""
+  if config.box:
+    if not len(joints):
+      return np.zeros(2, np.float32), np.ones(2, np.float32)
+    low, high = joints.min(0), joints.max(0)
+    if (high - low <= 10).any():
+      return np.zeros(2, np.float32), np.ones(2, np.float32)
+    return (low + high) / 2, (high - low) / 2
+  height, width = (int(side) for side in record.get("image_size", (0, 0)))
+  if min(height, width) < 1:
+    height, width = config.image_size
+  half = np.array([width / 2, height / 2], np.float32)
+  return half, half
 
 
 def upright(points: np.ndarray, score: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
