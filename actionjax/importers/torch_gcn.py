@@ -249,8 +249,10 @@ def _adaptive(state, blocks, given, source):
     if graph is None or learnt is None or graph.shape != learnt.shape:
       continue  # `fill` says what is missing
     unread, read = learnt[graph == 0], learnt[graph != 0]
+    if not read.size:
+      continue
     to_one, to_zero = np.abs(read - 1).mean(), np.abs(learnt).mean()
-    if unread.size > 1 and np.ptp(unread) == 0 and (unread[0] or to_one < to_zero):
+    if unread.size > 1 and np.ptp(unread) == 0 and unread[0] and np.ptp(read):
       found.add("importance")
     elif to_one < to_zero / 2:
       found.add("importance")
