@@ -175,7 +175,8 @@ def test_an_unknown_image_size_is_the_released_one():
 
 def test_mistakes_are_named():
   for fields, message in ((dict(dimensions=4), "dimensions must be one of 2, 3, got 4"),
-                          (dict(frames="all"), "frames must be one of pyskl, mmaction2, got 'all'"),
+                          (dict(frames="all"), "must be one of pyskl, mmaction2, mmaction0, got"),
+                          (dict(frames="mmaction0", motion=True), "goes with neither motion nor"),
                           (dict(persons=0), "persons must be at least 1"),
                           (dict(image_size=(0, 5)), "must be .height, width.")):
     with pytest.raises(ValueError, match=message):
