@@ -10,7 +10,7 @@ tell of these, and its own config neither where it has one, flags say: `--kind`,
 """
 from absl import flags
 
-from actionjax import cli
+from actionjax import cli, skeletons
 
 _FORMAT = flags.DEFINE_string("format", "torch_i3d",
                               "Format of the file: torch_i3d, torch_resnet2d, torch_gcn "
@@ -55,7 +55,10 @@ def main() -> None:
              if flag.value is not None}
   description = conversion.convert(_FORMAT.value, _CHECKPOINT.value, _OUT.value, **options)
   kind = "backbone" if "backbone" in description else "network"
-  print(f"wrote {_OUT.value}: weights of the {kind} {description[kind]}")
+  fields = dict(description[kind])
+  if "layout" in fields:
+    fields["layout"] = skeletons.title(fields["layout"])
+  print(f"wrote {_OUT.value}: weights of the {kind} {fields}")
   for name, what in (("maps", "it reads maps of"), ("stream", "it reads the stream"),
                      ("pipeline", "it reads clips as in")):
     if description.get(name):

@@ -315,6 +315,11 @@ def find(name: str) -> str:
   return line
 
 
+def title(name: str | None) -> str:
+  """A layout's name for messages, in which a whole description has no place; "none" for None."""
+  return "none" if not name else layout(name).name if name.startswith("{") else name
+
+
 @functools.cache
 def _described(line: str) -> Layout:
   fields = layout_files.fields(line, "layout")

@@ -297,9 +297,11 @@ def test_a_hand_network_scores_a_dataset_of_hands(tmp_path):
   for number, one in enumerate(content["annotations"]):
     one["label"] = number % 5
   layout = hand_file(tmp_path)
-  raw_own.prepare("annotations:mine", raw_own.dump(tmp_path / "a.pkl", content),
-                  tmp_path / "data", options=dict(layout=skeletons.find(layout)))
-  state = released_gcn.state(21, channels=2, multi_scale=True)
+  subprocess.run(
+      [sys.executable, "-m", "actionjax.prepare", "--dataset=annotations", "--name=mine",
+       f"--raw_dir={raw_own.dump(tmp_path / 'a.pkl', content)}", f"--data_dir={tmp_path / 'data'}",
+       f"--layout={layout}", "--workers=1"], check=True, capture_output=True)
+  state = released_gcn.state(21, channels=2, multi_scale=True, adaptive="offset")
   assert "hand_21" in _convert(tmp_path, "hand", state, layout=layout)["network"]["layout"]
   (tmp_path / "hand.json").unlink()
   config = _config(tmp_path, "hand", network="stgcnpp")
@@ -316,7 +318,7 @@ def test_a_hand_network_scores_a_dataset_of_hands(tmp_path):
     whole = (points - (low + high) / 2) / ((high - low) / 2)
     x = np.zeros((2, 2, 100, 21, 2))
     x[:, 0] = np.stack([whole[0, (np.arange(100) + start) % 20] for start in (0, 10)])
-    answer = released_gcn.forward(state, x)
+    answer = released_gcn.forward(state, x, "offset")
     share = np.exp(answer) / np.exp(answer).sum(-1, keepdims=True)
     np.testing.assert_allclose(found, share.mean(0), atol=1e-4)
   # Another process reads the run, from its own description.

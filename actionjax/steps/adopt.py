@@ -107,8 +107,8 @@ def _check(config: Config, parsed: train.Parsed, known: dict, path: str) -> None
   network = dict(known.get("network", {}))
   theirs, ours = network.pop("layout", None) or known.get("layout"), data.source.layout
   if "pose_score" in parsed.model.inputs and theirs not in (None, ours):
-    raise UserError(f"{source} reads skeletons of the layout {theirs}, but {data.dataset} has "
-                    f"{ours or 'none'}")
+    raise UserError(f"{source} reads skeletons of the layout {skeletons.title(theirs)}, but "
+                    f"{data.dataset} has {skeletons.title(ours)}")
   # Strides and the like, which the weights do not tell.
   for field, there in network.items():
     here = config.model["name"] if field == "name" else getattr(parsed.model, field, None)
@@ -136,7 +136,7 @@ def _check_maps(source: str, known: dict, parsed: train.Parsed, path: str) -> No
              for given in (theirs.get("limbs"), ours.limbs)]
     if limbs[0] != limbs[1]:
       raise UserError(f"{source} reads the limbs {limbs[0]} in this order, but {path}.model.maps "
-                      f"draws {limbs[1]}; leave out limbs")
+                      f"draws {limbs[1]}; give model.maps.limbs={limbs[0]}")
 
 
 def _check_clips(source: str, known: dict, parsed: train.Parsed, path: str) -> None:

@@ -222,7 +222,7 @@ def find_layout(given: str, joints: int, width: int) -> str:
                            for layout in skeletons.LAYOUTS.values()))
   if name is None:
     raise UserError(f"{joints} joints of {width} coordinates may be of several layouts: give "
-                    f"--layout; known: {known}")
+                    f"--layout; known: {known}, or a .json file that describes it")
   if name not in skeletons.LAYOUTS and not name.startswith("{"):
     raise UserError(f"unknown joint layout {shown(name, 60)!r}; known: {known}")
   layout = skeletons.layout(name)
