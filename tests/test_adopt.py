@@ -139,7 +139,8 @@ def test_networks_that_do_not_fit_are_named(place, tmp_path):
   other = {**BACKBONE, "temporal_strides": (1, 1, 1)}
   for name, model, message in (
       ("a", dict(backbone=other), r"converted holds a network with backbone .*\[0\].model has"),
-      ("b", dict(maps=dict(MAPS, kind="both")), "does not fit this model.*mismatched 1"),
+      ("b", dict(maps=dict(MAPS, kind="both")),
+       "reads heat maps of kind joint, but .*kind is both; give kind=joint"),
       ("c", dict(layout="openpose_18"), "layout is 'openpose_18', but the dataset's skeletons")):
     with pytest.raises(UserError, match=message):
       recipe.run(_config(place, **model), tmp_path / name)
