@@ -59,10 +59,9 @@ def main() -> None:
   if "layout" in fields:
     fields["layout"] = skeletons.title(fields["layout"])
   print(f"wrote {_OUT.value}: weights of the {kind} {fields}")
-  for name, what in (("maps", "it reads maps of"), ("stream", "it reads the stream"),
-                     ("pipeline", "it reads clips as in")):
+  for name in ("maps", "stream", "pipeline"):
     if description.get(name):
-      print(f"{what} {description[name]}")
+      print(f"{name}: {description[name]}")
   if description.get("left_out"):
     print(f"left out: {', '.join(description['left_out'])}")
 

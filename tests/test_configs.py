@@ -109,7 +109,7 @@ def test_released_clips_of_rgbpose_and_of_graph_networks():
     assert others.data.video == plain.data.video
   older = load("stgcnpp_ntu60.py:test=DIR,network=stgcn,released=mmaction0,dimensions=2")
   assert dict(older.data.graph) == dict(num_frames=300, persons=2, dimensions=2,
-                                        frames="mmaction0")
+                                        frames="mmaction0", box=False)
   assert older.steps[1].views.temporal == 1
 
 

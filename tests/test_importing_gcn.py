@@ -17,7 +17,7 @@ from tests import raw_own, references
 from tests.views import shared
 
 pytest.importorskip("torch")
-from tests import released_gcn  # noqa: E402
+from tests import released_gcn, released_msg3d  # noqa: E402
 
 V2, COCO = skeletons.layout("kinect_v2_25"), skeletons.layout("coco_17")
 FINGERS = ("thumb", "index", "middle", "ring", "little")
@@ -137,32 +137,24 @@ def test_a_hand_in_two_dimensions_without_scores(tmp_path):
   assert graphs.centre_joint(named) == "middle_0"
 
 
-def test_ms_g3d_with_a_graph_of_its_own():
-  """A + R is what a convolution reads: another A is the same as another R."""
-  state = references.state("msg3d_ntu")
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [3, 6])
+@pytest.mark.parametrize("graph", ["layout", "own", "untold"])
+def test_ms_g3d_of_any_graph_and_channels(channels, graph):
   rng = np.random.default_rng(0)
-  adjacency = np.triu(rng.random((25, 25)) < 0.1, 1).astype(np.float32)
-  adjacency += adjacency.T
-  moved = dict(state, **{"backbone.A": graphs.binary(V2)})
-  kept = dict(state, **{"backbone.A": adjacency})
-  for name in state:
-    if name.endswith("PA"):
-      frames = state[name].shape[-1] // 25
-      build = lambda a, name=name, frames=frames: graphs.multi_scale(
-          graphs.windowed(a, frames) if frames > 1 else a, len(state[name]))
-      kept[name.removesuffix("PA") + "A"] = build(adjacency)
-      del moved[name.removesuffix("PA") + "A"]
-      moved[name] = state[name] + build(adjacency) - build(graphs.binary(V2))
-  found = torch_gcn.import_gcn(kept)
-  assert found.model["graph"] == "stored"
-  x = pose(1, 2, 8, 25, 3)
-  expected = logits(torch_gcn.import_gcn(moved), x)
-  agree(logits(found, x), expected)
-  without = {name: value for name, value in kept.items()
+  adjacency = np.triu(rng.random((25, 25)) < 0.1, 1) * 1.0
+  network = released_msg3d.Network(graphs.binary(V2) if graph == "layout" else
+                                   adjacency + adjacency.T)
+  x = pose(2, 2, 8, 25, 3)
+  bone = x - x[..., skeleton_streams.bone_parents(V2), :]
+  expected = network(np.concatenate([x, bone], -1)[..., :channels])
+  state = network.state
+  if graph == "untold":  # only the graph that all others are computed from
+    state = {name: value for name, value in state.items()
              if not name.endswith(".A") or name == "backbone.A"}
-  agree(logits(torch_gcn.import_gcn(without), x), expected)
-  plain = logits(torch_gcn.import_gcn(dict(without, **{"backbone.A": graphs.binary(V2)})), x)
-  assert np.abs(plain - expected).max() > 0.05
+  found = torch_gcn.import_gcn(state)
+  assert found.model.get("graph", "layout") == ("layout" if graph == "layout" else "stored")
+  agree(logits(found, x), expected)
 
 
 # --- What is told, and what is asked -----------------------------------------------------------

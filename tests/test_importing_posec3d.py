@@ -18,7 +18,7 @@ from tests import raw_own, references
 torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
-# SPEC of the released limb configs, of PYSKL and MMAction2 alike.
+# Of the released limb configs, of PYSKL and MMAction2 alike.
 LIMBS = [[0, 5], [0, 6], [5, 7], [7, 9], [6, 8], [8, 10], [5, 11], [11, 13], [13, 15], [6, 12],
          [12, 14], [14, 16], [0, 1], [0, 2], [1, 3], [2, 4], [11, 12]]
 
@@ -277,6 +277,6 @@ def test_the_command_says_what_a_file_reads(place):
       [sys.executable, "-m", "actionjax.convert", "--format=torch_posec3d", *flags],
       capture_output=True, text=True, check=False)
   done = run(f"--checkpoint={place}/limb.pth", f"--out={place}/told")
-  assert done.returncode == 0 and "it reads maps of {'kind': 'limb'}" in done.stdout, done.stderr
+  assert done.returncode == 0 and "maps: {'kind': 'limb'}" in done.stdout, done.stderr
   done = run(f"--checkpoint={place}/untold.pth", f"--out={place}/told_too")
   assert done.returncode == 1 and "say --kind=joint or --kind=limb" in done.stderr

@@ -28,7 +28,7 @@ def released_pipeline(args: Mapping[str, Any]) -> dict:
   if args["released"] not in RELEASED:
     raise UserError(f"config argument released must be one of {', '.join(RELEASED)}, got "
                     f"{args['released']}")
-  return dict(RELEASED[args["released"]], persons=2, dimensions=args["dimensions"])
+  return dict(RELEASED[args["released"]], persons=2, dimensions=args["dimensions"], box=False)
 
 
 def steps(arg: str, args: Mapping[str, Any], *, train: Mapping[str, Any],
