@@ -151,7 +151,12 @@ def test_a_config_beside_the_weights_names_the_maps_and_the_stride():
     read(_config(True, False), kind="limb")
   with pytest.raises(UserError, match="says temporal_stride=1, not 2"):
     read(_config(True, False, stride=1), temporal_stride=2)
-  assert read("no Python at all (").maps == {}
+  for text in ("no Python at all (", "dict(type='GeneratePoseTarget', with_limb=f())",
+               "x = dict(type=['GeneratePoseTarget'], temporal_strides=({}, [], []))",
+               "dict(type='ResNet3dSlowOnly', temporal_strides=(1, 1, {}))\n"
+               "dict(type='GenSkeFeat', feats=[['j']])", "(" * 10**4):
+    found = read(text)
+    assert (found.maps, found.network["backbone"]["temporal_strides"]) == ({}, (1, 1, 2))
 
 
 def test_the_number_of_maps_tells_where_it_can():

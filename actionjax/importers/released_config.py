@@ -49,7 +49,8 @@ def parse(text: str | None) -> Config:
       temporal_stride=_only(
           section["temporal_strides"][-1] for section in of("ResNet3dSlowOnly")
           if isinstance(section.get("temporal_strides"), (tuple, list))
-          and len(section["temporal_strides"]) == 3),
+          and len(section["temporal_strides"]) == 3
+          and isinstance(section["temporal_strides"][-1], int)),
       adaptive=_only(section["gcn_adaptive"] for section in sections
                      if section.get("gcn_adaptive") in ("init", "offset", "importance")),
       stream=_only(_stream(section) for section in of("GenSkeFeat")))
@@ -72,7 +73,7 @@ def _only(values):
 
 
 def _kind(section):
-  drawn = (bool(section.get("with_kp", True)), bool(section.get("with_limb", False)))
+  drawn = (section.get("with_kp", True), section.get("with_limb", False))
   return {(True, False): "joint", (False, True): "limb", (True, True): "both"}.get(drawn)
 
 
@@ -85,6 +86,7 @@ def _pairs(value):
 
 def _stream(section):
   features = section.get("feats", ["j"])
-  if not isinstance(features, (list, tuple)) or not set(features) <= set(_FEATURES):
+  if not isinstance(features, (list, tuple)) or not all(
+      isinstance(feature, str) and feature in _FEATURES for feature in features):
     return None
   return tuple(_FEATURES[feature] for feature in features)
