@@ -152,6 +152,7 @@ def test_a_config_beside_the_weights_names_the_maps_and_the_stride():
   with pytest.raises(UserError, match="says temporal_stride=1, not 2"):
     read(_config(True, False, stride=1), temporal_stride=2)
   for text in ("no Python at all (", "dict(type='GeneratePoseTarget', with_limb=f())",
+               "dict(type='GeneratePoseTarget', with_kp=[])",
                "x = dict(type=['GeneratePoseTarget'], temporal_strides=({}, [], []))",
                "dict(type='ResNet3dSlowOnly', temporal_strides=(1, 1, {}))\n"
                "dict(type='GenSkeFeat', feats=[['j']])", "(" * 10**4):

@@ -74,6 +74,8 @@ def _only(values):
 
 def _kind(section):
   drawn = (section.get("with_kp", True), section.get("with_limb", False))
+  if not all(isinstance(flag, bool) for flag in drawn):
+    return None
   return {(True, False): "joint", (False, True): "limb", (True, True): "both"}.get(drawn)
 
 
