@@ -8,7 +8,7 @@ own without preparing it and lists every fault; --export writes a prepared datas
 the interchange format (`actionjax/data/own/interchange_files.py`)."""
 from absl import flags
 
-from actionjax import cli
+from actionjax import cli, skeletons
 from actionjax.data import catalogue
 from actionjax.data.preparing import export
 from actionjax.errors import UserError
@@ -46,7 +46,7 @@ _MAX_FRAMES = flags.DEFINE_integer("max_frames", None, "folder: a longer video k
                                    "fourth, ... frame (default: 1500).", lower_bound=2)
 _WHOLE_FRAMES = flags.DEFINE_bool("whole_frames", None, "folder: do not cut to the persons.")
 _LAYOUT = flags.DEFINE_string("layout", None, "folder, annotations: the joint layout, where the "
-                              "number of joints does not tell.")
+                              "number of joints does not tell; or a .json file that describes it.")
 _CLASS_NAMES = flags.DEFINE_string("class_names", None, "annotations: text file with a class name "
                                    "a line.")
 _VALIDATE = flags.DEFINE_bool("validate", False, "Read your own dataset, list every fault, print "
@@ -101,6 +101,8 @@ def _options(kind: str) -> dict:
   for flag in given:
     if flag not in known:
       raise UserError(f"--{flag} says nothing to --dataset={kind}")
+  if given.get("layout", "").endswith(".json"):
+    given["layout"] = skeletons.find(given["layout"])
   return given
 
 

@@ -13,11 +13,16 @@ crops) reads it from here, so that no model or transform knows a sensor.
 | coco_17 | 17 | 2D | HRNet and other pose networks trained on COCO |
 | openpose_18 | 18 | 2D | OpenPose: Kinetics-Skeleton |
 | jhmdb_15 | 15 | 2D | the annotators of JHMDB |
+
+Others come from a small file (`find`): what it says, as one line of JSON, is then the
+layout's name in records and checkpoints, so that these need no file beside them.
 """
 import dataclasses
+import functools
 
 import numpy as np
 
+from actionjax import layout_files
 from actionjax.errors import UserError
 
 
@@ -38,6 +43,8 @@ class Layout:
       are not the bones; in the order of the channels, which trained weights depend on.
     midpoints: (joint, (a, b)) for each joint that is by its definition halfway between
       two others.
+    graph_centre: joint that graph networks count distances from; None takes the upper end of the
+      spine, see `ops.graphs.centre_joint`.
   """
   name: str
   joints: tuple[str, ...]
@@ -48,6 +55,7 @@ class Layout:
   spine_joints: tuple[str, str] | None = None
   heatmap_limbs: tuple[tuple[str, str], ...] = ()
   midpoints: tuple[tuple[str, tuple[str, str]], ...] = ()
+  graph_centre: str | None = None
 
   @property
   def centre(self) -> str:
@@ -273,10 +281,57 @@ LAYOUTS = {layout.name: layout for layout in (
 
 
 def layout(name: str) -> Layout:
-  """The layout of that name. Raises ValueError that lists the known ones."""
+  """The layout of that name, or that a line of JSON spells out (see `layout_files`).
+
+  Raises:
+    ValueError: lists the known ones. UserError: the JSON describes none.
+  """
+  if name.startswith("{"):
+    return _described(name)
   if name not in LAYOUTS:
     raise ValueError(f"unknown joint layout {name!r}; known: {', '.join(sorted(LAYOUTS))}")
   return LAYOUTS[name]
+
+
+def find(name: str) -> str:
+  """What a user calls a layout, as records and checkpoints name it.
+
+  Args:
+    name: of a layout above, the path of a file of the user's (`*.json`, see `layout_files`), or
+      what this function returned.
+
+  Raises:
+    UserError: neither; or a file that describes no layout.
+  """
+  if name in LAYOUTS:
+    return name
+  if not name.startswith("{") and not name.endswith(".json"):
+    raise UserError(f"unknown joint layout {name!r}; known: {', '.join(sorted(LAYOUTS))}, or the "
+                    "path of a .json file")
+  written = name.startswith("{")
+  line = layout_files.canonical(name if written else layout_files.read(name),
+                                "layout" if written else name)
+  _described(line)
+  return line
+
+
+def title(name: str | None) -> str:
+  """A layout's name for messages, in which a whole description has no place; "none" for None."""
+  return "none" if not name else layout(name).name if name.startswith("{") else name
+
+
+@functools.cache
+def _described(line: str) -> Layout:
+  fields = layout_files.fields(line, "layout")
+  if fields["name"] in LAYOUTS:
+    raise UserError(f"layout file: name {fields['name']} is that of a built-in layout; choose "
+                    "another")
+  fields["joints"] = tuple(fields["joints"])
+  for name in ("bones", "heatmap_limbs"):
+    fields[name] = tuple(map(tuple, fields[name]))
+  if fields["spine_joints"]:
+    fields["spine_joints"] = tuple(fields["spine_joints"])
+  return Layout(**fields)
 
 
 def correspondence(source: Layout, target: Layout) -> dict[str, tuple[str, str]]:

@@ -4,10 +4,10 @@
   python -m actionjax.main --config=configs/posec3d_gym.py
 
 Arguments: dataset=NAME and protocol=NAME, as prepared; network=slowonly|c3d|x3d; kind=joint|limb,
-or joint+limb for a network each, whose scores are added; clips=N at test, each also mirrored
-(clips=1: not); batch=N, with which the learning rate grows; epochs=N; test=DIR evaluates a
-converted checkpoint, in float32, and trains nothing; released=pyskl|mmaction2, whose test pipeline;
-dtype=NAME; seed=N.
+or joint+limb for a network each, whose scores are added, weights=A:B of either (1:1); clips=N at
+test, each also mirrored (clips=1: not); batch=N, with which the learning rate grows; epochs=N;
+test=DIR evaluates a converted checkpoint, in float32, and trains nothing; released=pyskl|mmaction2,
+whose test pipeline; dtype=NAME; seed=N.
 
 The skeletons are those of PYSKL's annotation file (HRNet in annotated boxes, COCO's 17 joints).
 The recipe is PYSKL's: SGD over 24 times ten epochs, on 8 GPUs of 32 clips; not run at this size
@@ -26,7 +26,8 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(
       arg, dataset="annotations:gym", protocol="split", network="slowonly", kind="joint",
-      clips=10, batch=256, epochs=240.0, released="pyskl", test="", dtype="", seed=0)
+      weights="1:1", clips=10, batch=256, epochs=240.0, released="pyskl", test="", dtype="",
+      seed=0)
   sizes = dict(size=(56, 56), test_size=(64, 64))
   return configuration.config(
       name="posec3d_gym", seed=args.seed,

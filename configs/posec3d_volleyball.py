@@ -4,10 +4,10 @@
   python -m actionjax.main --config=configs/posec3d_volleyball.py
 
 Arguments: dataset=NAME and protocol=NAME, as prepared; network=slowonly_narrow|slowonly|c3d|x3d;
-kind=joint|limb, or joint+limb for a network each, whose scores are added; clips=N at test, each
-also mirrored (clips=1: not); batch=N, with which the learning rate grows; epochs=N; test=DIR
-evaluates a converted checkpoint, in float32, and trains nothing; released=pyskl|mmaction2, whose
-test pipeline; dtype=NAME; seed=N.
+kind=joint|limb, or joint+limb for a network each, whose scores are added, weights=A:B of either
+(1:1); clips=N at test, each also mirrored (clips=1: not); batch=N, with which the learning rate
+grows; epochs=N; test=DIR evaluates a converted checkpoint, in float32, and trains nothing;
+released=pyskl|mmaction2, whose test pipeline; dtype=NAME; seed=N.
 
 All persons, up to 13, are drawn into the same maps, so that more of them cost the network nothing
 (section 4.4.3). Clips have 20 frames, of which 12 are seen; the network is half as wide, 0.52
@@ -26,7 +26,8 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(
       arg, dataset="annotations:volleyball", protocol="split", network="slowonly_narrow",
-      kind="joint", clips=10, batch=256, epochs=240.0, released="pyskl", test="", dtype="", seed=0)
+      kind="joint", weights="1:1", clips=10, batch=256, epochs=240.0, released="pyskl", test="",
+      dtype="", seed=0)
   sizes = dict(size=(56, 56), test_size=(64, 64))
   return configuration.config(
       name="posec3d_volleyball", seed=args.seed,

@@ -12,7 +12,7 @@ laterals=both|rgb_to_pose|pose_to_rgb|none; clips=N at test; gpus=N of the relea
 batches and learning rates shrink; rgb=DIR and pose=DIR start from runs or converted models instead
 of training these streams; epochs=SHARE of the released 180, 180 and 20; test=DIR evaluates a
 converted checkpoint, in float32, and trains nothing; network=rgbpose|rgb|pose, which it holds;
-dtype=NAME; seed=N.
+released=pyskl|mmaction2, whose test clips; dtype=NAME; seed=N.
 
 The clips of FOLDER lie in train/CLASS and test/CLASS; the skeletons are those of PYSKL's annotation
 file, COCO's 17 joints. A training of this size takes 8 GPUs; not run here.
@@ -32,7 +32,8 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(
       arg, dataset="folder:gym", protocol="split", frames=8, poses=32, laterals="both",
-      clips=10, gpus=8.0, rgb="", pose="", epochs=1.0, test="", network="rgbpose", dtype="", seed=0)
+      clips=10, gpus=8.0, rgb="", pose="", epochs=1.0, test="", released="pyskl",
+      network="rgbpose", dtype="", seed=0)
   image = dict(size=(224, 224), test_size=(256, 256))
   sgd = dict(name="sgd", momentum=0.9, decay_all=True, clip_norm=40.0)
   return configuration.config(
@@ -40,7 +41,8 @@ def get_config(arg: str = "") -> ConfigDict:
       data=dict(
           dataset=args.dataset, protocol=args.protocol, flip=0.5, threads=16, workers=0,
           video=dict(num_frames=args.frames, sampling="uniform", box="pose2d", **image),
-          pose2d=dict(num_frames=args.poses, persons=2, short_side=256, **image)),
+          pose2d=dict(num_frames=args.poses, persons=2, short_side=256, **image,
+                      **recipe.released_pipeline(args.released))),
       steps=recipe.steps(
           arg, args, title=f"rgbpose_gym, {args.clips} clips", metric="mean_class_accuracy",
           paper=PAPER.get((args.frames, args.poses), {}),

@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
       name="stgcnpp_ntu120", seed=args.seed,
       data=dict(
           dataset=args.dataset, protocol=args.protocol, threads=8, workers=0,
-          graph=dict(num_frames=100, persons=2, dimensions=args.dimensions, frames=args.released)),
+          graph=recipe.released_pipeline(args)),
       steps=recipe.steps(
           # The learning rate is 0.1 for 128 clips.
           arg, args, train=dict(

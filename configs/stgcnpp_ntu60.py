@@ -5,10 +5,11 @@
 
 Arguments: dataset=NAME and protocol=NAME, as prepared; network=stgcnpp|stgcn|msg3d; stream=joint|
 bone|joint_motion|bone_motion, or several joined by +, a network each, whose scores are added (the
-motions' count half); dimensions=3|2 of the skeletons; clips=N at test; batch=N, with which the
-learning rate grows; epochs=N; drop=P trains with a joint of a limb missing from every frame with
-that probability; test=DIR evaluates a converted checkpoint of one stream, and trains nothing;
-released=pyskl|mmaction2, whose test clips; dtype=NAME; seed=N.
+motions' count half), or by :, which one network reads at once; dimensions=3|2 of the skeletons;
+clips=N at test; batch=N, with which the learning rate grows; epochs=N; drop=P trains with a joint
+of a limb missing from every frame with that probability; test=DIR evaluates a converted checkpoint
+of one stream, and trains nothing; released=pyskl|mmaction2|mmaction0 (MMAction2 before its version
+1), whose clips; dtype=NAME; seed=N.
 
 PYSKL's 2D skeletons (HRNet) are dataset=annotations:ntu60,dimensions=2; the sensor's own 3D ones,
 from its own files, dataset=ntu60,protocol=cross_subject. The files' protocols are xsub and xview.
@@ -35,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
       name="stgcnpp_ntu60", seed=args.seed,
       data=dict(
           dataset=args.dataset, protocol=args.protocol, threads=8, workers=0,
-          graph=dict(num_frames=100, persons=2, dimensions=args.dimensions, frames=args.released)),
+          graph=recipe.released_pipeline(args)),
       steps=recipe.steps(
           # The learning rate is 0.1 for 128 clips.
           arg, args, train=dict(

@@ -76,7 +76,10 @@ def torch_i3d_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def torch_stgcn(joints: int = 17, widths=(8, 8, 16), original: bool = False) -> dict:
-  """A state of the single-scale ST-GCN as PYSKL names it, or as the original release did."""
+  """A state of the single-scale ST-GCN as PYSKL names it, or as the original release did.
+
+  Importances lie around 1, and are all alike where the graph is 0, as after a training.
+  """
   graph = graphs.spatial_partition(skeletons.layout("coco_17"))
   random = lambda *shape: np.random.default_rng(0).standard_normal(shape).astype(np.float32)
   state = {}
@@ -91,7 +94,8 @@ def torch_stgcn(joints: int = 17, widths=(8, 8, 16), original: bool = False) -> 
   i = 3
   for n, o in enumerate(widths):
     b = f"backbone.{'st_gcn_networks' if original else 'gcn'}.{n}"
-    state[f"backbone.edge_importance.{n}" if original else f"{b}.gcn.PA"] = random(*graph.shape)
+    state[f"backbone.edge_importance.{n}" if original else f"{b}.gcn.PA"] = (
+        np.where(graph != 0, 1 + 0.3 * random(*graph.shape), 0.25).astype(np.float32))
     state["backbone.A" if original else f"{b}.gcn.A"] = graph
     conv_bn(f"{b}.gcn.conv", f"{b}.tcn.0" if original else f"{b}.gcn.bn", 3 * o, i, 1, 1)
     for part in ("weight", "bias", "running_mean", "running_var"):

@@ -53,6 +53,8 @@ def place(tmp_path_factory):
 
 def _convert(root, name, state, **options):
   (root / "file.pth").touch()
+  # Nothing but 17 maps says what these are of.
+  options = dict(kind="joint") | options
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(torch_layout, "read_torch", lambda path: state)
     return conversion.convert("torch_posec3d", str(root / "file.pth"), str(root / name), **options)
@@ -137,7 +139,8 @@ def test_networks_that_do_not_fit_are_named(place, tmp_path):
   other = {**BACKBONE, "temporal_strides": (1, 1, 1)}
   for name, model, message in (
       ("a", dict(backbone=other), r"converted holds a network with backbone .*\[0\].model has"),
-      ("b", dict(maps=dict(MAPS, kind="both")), "does not fit this model.*mismatched 1"),
+      ("b", dict(maps=dict(MAPS, kind="both")),
+       "reads heat maps of kind joint, but .*kind is both; give kind=joint"),
       ("c", dict(layout="openpose_18"), "layout is 'openpose_18', but the dataset's skeletons")):
     with pytest.raises(UserError, match=message):
       recipe.run(_config(place, **model), tmp_path / name)

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from actionjax import configuration, planning
+from actionjax import configuration, planning, skeletons
 from actionjax.errors import UserError
 from actionjax.steps import adopt, train
 from actionjax.training import checkpoint
@@ -34,7 +34,8 @@ ARGUMENTS = {
     "rgbpose_gym": ("dataset=ntu60,protocol=cross_subject",),
     "rgbpose_ntu120": ("protocol=cross_setup",),
     "rgbpose_ntu60": ("", "frames=16,poses=48,laterals=pose_to_rgb", "rgb=FOLDER,gpus=1.0",
-                      "test=FOLDER", "test=FOLDER,network=pose", "test=FOLDER,network=rgb"),
+                      "test=FOLDER", "test=FOLDER,network=pose", "test=FOLDER,network=rgb",
+                      "test=FOLDER,released=mmaction2,network=rgb"),
     "stgcnpp_utd_mhad": ("", "cpu", "cpu,stream=bone_motion", "variant=stgcn",
                           "cpu,drop=0.25", "seed=1"),
     "stgcnpp_ntu120": ("dataset=annotations:ntu120,dimensions=2,network=stgcn",
@@ -42,7 +43,9 @@ ARGUMENTS = {
     "stgcnpp_ntu60": ("dataset=ntu60,protocol=cross_subject",
                       "dataset=annotations:ntu60,dimensions=2,stream=joint+bone_motion",
                       "dataset=annotations:ntu60,dimensions=2,drop=0.25,batch=64,network=msg3d",
-                      "dataset=annotations:ntu60,dimensions=2,test=FOLDER,stream=bone_motion"),
+                      "dataset=annotations:ntu60,dimensions=2,test=FOLDER,stream=bone_motion",
+                      "dataset=annotations:ntu60,dimensions=2,stream=joint:bone+joint_motion",
+                      "dataset=annotations:ntu60,dimensions=2,released=mmaction0,network=stgcn"),
     "vpn_ntu120": ("", "protocol=cross_setup", "attention=spatial", "attention=temporal",
                    "attention=none,embedding=none", "pose=lstm", "pose=none", "coupler=false",
                    "released"),
@@ -69,6 +72,13 @@ ARGUMENTS = {
     ("rgbpose_ntu60", "gpus=0", "gpus=0 and epochs=1 must be above 0"),
     ("stgcnpp_ntu60", "stream=joint+joint", "names a stream twice"),
     ("rgbpose_ntu60", "network=pose", "network=pose says what test=DIR holds"),
+    ("posec3d_ntu60", "weights=2:1", "weights=2:1 is for kind=joint.limb"),
+    ("posec3d_ntu60", "kind=joint+limb,weights=2", "weights=2 must be two numbers from 0 on"),
+    ("posec3d_ntu60", "kind=joint+limb,weights=0:0", "weights=0:0 must be two numbers"),
+    ("posec3d_ntu60", "kind=joint+limb,weights=-1:2", "weights=-1:2 must be two numbers"),
+    ("rgbpose_ntu60", "released=all", "released must be one of pyskl, mmaction2, got all"),
+    ("stgcnpp_ntu60", "released=all", "released must be one of pyskl, mmaction2, mmaction0"),
+    ("stgcnpp_ntu60", "stream=joint:bone_motion", "joins coordinates and motion"),
     ("rgbpose_ntu60", "laterals=all", "laterals must be one of both, rgb_to_pose, pose_to_rgb")])
 def test_mistakes_in_arguments_are_named_at_once(name, argument, message):
   with pytest.raises(UserError, match=message):
@@ -80,9 +90,36 @@ def test_the_released_test_pipelines():
       f"{configuration.shipped_directory()}/posec3d_ntu60.py:test=FOLDER,{argument}")
   theirs, others = load("kind=limb"), load("kind=limb,released=mmaction2")
   clip = dict(num_frames=48, persons=2, size=(56, 56), test_size=(64, 64))
-  assert dict(theirs.data.pose2d) == clip and "limbs" not in theirs.steps[0].model.maps
+  assert dict(theirs.data.pose2d) == clip
   assert dict(others.data.pose2d) == clip | {"frames": "mmaction2", "test_resize": "center"}
-  assert len(others.steps[0].model.maps.limbs) == 17
+  # All limb models of both projects have PYSKL's order, which is the layout's.
+  for config in (theirs, others):
+    assert "limbs" not in config.steps[0].model.maps
+  assert skeletons.layout("coco_17").limbs.tolist() == [
+      [0, 5], [0, 6], [5, 7], [7, 9], [6, 8], [8, 10], [5, 11], [11, 13], [13, 15], [6, 12],
+      [12, 14], [14, 16], [0, 1], [0, 2], [1, 3], [2, 4], [11, 12]]
+
+
+def test_released_clips_of_rgbpose_and_of_graph_networks():
+  load = lambda argument: configuration.load(f"{configuration.shipped_directory()}/{argument}")
+  for name in ("rgbpose_ntu60", "rgbpose_ntu120", "rgbpose_gym"):
+    plain, others = load(f"{name}.py"), load(f"{name}.py:test=DIR,released=mmaction2")
+    # MMAction2, too, scales the whole box for these; the video's frames follow.
+    assert dict(others.data.pose2d) == dict(plain.data.pose2d) | {"frames": "mmaction2"}
+    assert others.data.video == plain.data.video
+  older = load("stgcnpp_ntu60.py:test=DIR,network=stgcn,released=mmaction0,dimensions=2")
+  assert dict(older.data.graph) == dict(num_frames=300, persons=2, dimensions=2,
+                                        frames="mmaction0", box=False)
+  assert older.steps[1].views.temporal == 1
+
+
+def test_weights_of_joints_and_limbs():
+  load = lambda argument: configuration.to_dict(configuration.load(
+      f"{configuration.shipped_directory()}/posec3d_gym.py:kind=joint+limb{argument}"))
+  sources = lambda argument: load(argument)["steps"][-1]["sources"]
+  assert sources("") == (dict(scores="joint_test", weight=1.0), dict(scores="limb_test",
+                                                                     weight=1.0))
+  assert [source["weight"] for source in sources(",weights=2:0.5")] == [2.0, 0.5]
 
 
 def test_every_config_is_listed():

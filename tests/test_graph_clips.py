@@ -173,9 +173,41 @@ def test_an_unknown_image_size_is_the_released_one():
   assert not found.score[0, :, 3].any()
 
 
+@pytest.mark.parametrize("layout", [KINECT, skeletons.layout("lcrnet_13")])
+def test_mmaction2_before_version_1_reads_the_start_over_and_over(layout):
+  """Raw coordinates: nobody is moved, turned or put first, and no layout needs a spine for it."""
+  points = _bodies(3, 4, layout)
+  points[0, 1:] = 0
+  config = graph.Config(num_frames=10, frames="mmaction0")
+  record = _record(points)
+  looped = points[:2][:, [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]]
+  for choice in (*graph.views(config, record, shared(layout, 2)),
+                 graph.draw(config, record, shared(layout)[0], np.random.default_rng(0))):
+    found, score = _applied(config, choice, layout)
+    np.testing.assert_allclose(found, looped, rtol=1e-6)
+    np.testing.assert_array_equal(score, (looped != 0).any(-1))
+
+
+def test_shares_of_the_box_around_a_clip():
+  points = np.random.default_rng(0).uniform(100, 300, (2, 9, 17, 2))
+  score = np.ones((2, 9, 17))
+  points[1, 4], score[1, 4] = 0, 0
+  config = graph.Config(num_frames=6, dimensions=2, box=True)
+  found = graph.normalised(config, _record(points, score), COCO)
+  there = points[score > 0]
+  low, high = there.min(0), there.max(0)
+  expected = np.where(score[..., None] > 0, 2 * (points - low) / (high - low) - 1, 0)
+  np.testing.assert_allclose(found.points, expected, atol=1e-5)
+  small = np.where(score[..., None] > 0, points / 100, 0)
+  for pixels, marks in ((small, score), (small, np.zeros_like(score))):
+    found = graph.normalised(config, _record(pixels, marks), COCO)
+    np.testing.assert_allclose(found.points, pixels * marks[..., None], rtol=1e-6)
+
+
 def test_mistakes_are_named():
   for fields, message in ((dict(dimensions=4), "dimensions must be one of 2, 3, got 4"),
-                          (dict(frames="all"), "frames must be one of pyskl, mmaction2, got 'all'"),
+                          (dict(frames="all"), "must be one of pyskl, mmaction2, mmaction0, got"),
+                          (dict(frames="mmaction0", motion=True), "goes with neither motion nor"),
                           (dict(persons=0), "persons must be at least 1"),
                           (dict(image_size=(0, 5)), "must be .height, width.")):
     with pytest.raises(ValueError, match=message):

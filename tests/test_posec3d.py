@@ -373,7 +373,8 @@ def test_converting_writes_the_whole_model(tmp_path, monkeypatch):
   monkeypatch.setattr(torch_layout, "read_torch", lambda path: state)
   (tmp_path / "file.pth").touch()
   description = conversion.convert("torch_posec3d", str(tmp_path / "file.pth"),
-                                   str(tmp_path / "model"))
+                                   str(tmp_path / "model"), kind="limb")
+  assert description["maps"] == {"kind": "limb"}
   assert description["network"] == {"name": "posec3d", "backbone": posec3d.X3D}
   variables, _ = checkpoint.load_model(checkpoint.find_model(tmp_path / "model"))
   batch = {"pose2d": jnp.zeros((1, 1, 2, 17, 2)), "pose_score": jnp.zeros((1, 1, 2, 17))}

@@ -2,14 +2,16 @@
 import pathlib
 from typing import Any
 
+from actionjax import skeletons
 from actionjax.errors import UserError
 from actionjax.importers import torch_gcn, torch_i3d, torch_layout, torch_posec3d, torch_resnet2d
 from actionjax.training import checkpoint
 
 FORMATS = ("torch_i3d", "torch_resnet2d", "torch_gcn", "torch_posec3d")
 # What each format can be asked for.
-_OPTIONS = {"torch_resnet2d": ("inflation", "kernels", "stem_length"), "torch_gcn": ("layout",),
-            "torch_posec3d": ("temporal_stride", "layout")}
+_OPTIONS = {"torch_resnet2d": ("inflation", "kernels", "stem_length"),
+            "torch_gcn": ("layout", "stream", "adaptive", "ema"),
+            "torch_posec3d": ("temporal_stride", "layout", "kind", "ema")}
 
 
 def convert(form: str, source: str, directory: str, **options: Any) -> dict:
@@ -23,16 +25,18 @@ def convert(form: str, source: str, directory: str, **options: Any) -> dict:
     source: the file.
     directory: of the model to write; must not exist.
     **options: of `torch_resnet2d.import_resnet2d`: inflation, kernels, stem_length; of
-      `torch_gcn.import_gcn`: layout; of `torch_posec3d.import_posec3d`: temporal_stride, layout.
+      `torch_gcn.import_gcn`: layout, stream, adaptive, ema; of `torch_posec3d.import_posec3d`:
+      temporal_stride, layout, kind, ema.
 
   Returns:
     The description stored beside the weights: `backbone` is what a config gives its model as
-    that, or `network` what it gives as its model, where a file holds all of it; `left_out` names
-    the file's arrays that were not taken, where there are such.
+    that, or `network` what it gives as its model, where a file holds all of it; `maps`, `stream`
+    and `pipeline` what these weights read, which a test with anything else is refused for;
+    `left_out` names the file's arrays that were not taken, where there are such.
 
   Raises:
-    UserError: an unknown format or option, no such file, names or shapes that do not fit, or a
-      directory that is there already.
+    UserError: an unknown format or option, no such file, names or shapes that do not fit, what a
+      file leaves open and no option says, or a directory that is there already.
   """
   if form not in FORMATS:
     raise UserError(f"unknown format {form!r}; known: {', '.join(FORMATS)}")
@@ -52,13 +56,21 @@ def convert(form: str, source: str, directory: str, **options: Any) -> dict:
     description = {"backbone": {"name": "i3d", "use_bn_scale": found.use_bn_scale}}
     variables = _of_backbone(found.backbone)
   elif form == "torch_gcn":
-    found = torch_gcn.import_gcn(state, **options, source=str(source))
-    description = {"network": found.model, "num_classes": found.num_classes}
+    found = torch_gcn.import_gcn(state, **options, source=str(source),
+                                 config=torch_layout.read_config(source))
+    description = {"network": found.model, "num_classes": found.num_classes,
+                   "left_out": list(found.left_out)}
+    description |= {name: value for name, value in (
+        ("stream", found.stream), ("pipeline", found.pipeline)) if value is not None}
     variables = found.variables
   elif form == "torch_posec3d":
-    found = torch_posec3d.import_posec3d(state, **options, source=str(source))
+    found = torch_posec3d.import_posec3d(state, **options, source=str(source),
+                                         config=torch_layout.read_config(source))
+    if found.layout is not None and not found.maps:
+      raise UserError(f"{source} reads as many maps as {skeletons.layout(found.layout).name} has "
+                      "joints, or limbs, and does not say which; say --kind=joint or --kind=limb")
     description = {"network": found.network, "num_classes": found.num_classes,
-                   "layout": found.layout}
+                   "layout": found.layout, "maps": found.maps, "left_out": list(found.left_out)}
     variables = found.variables
   else:
     found = torch_resnet2d.import_resnet2d(state, **options, source=str(source))

@@ -21,19 +21,7 @@ def read_torch(path: str) -> dict[str, np.ndarray]:
   Raises:
     UserError: PyTorch is not installed; the file cannot be read or holds no arrays.
   """
-  try:
-    import torch
-  except ImportError:
-    raise UserError(f"{path}: reading PyTorch files needs PyTorch: pip install torch") from None
-  try:
-    try:
-      content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-      # Training logs and settings lie beside the weights, as objects that are of no use here.
-      content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_Inert)
-  except Exception as e:  # Missing, truncated, or not a checkpoint.
-    raise UserError(f"{path}: cannot be read as PyTorch weights ({_first_line(e)}); "
-                    "fetch it again") from e
+  torch, content = _load(path)
   if isinstance(content, Mapping):
     for key in ("state_dict", "model_state_dict"):
       if isinstance(content.get(key), Mapping):
@@ -48,6 +36,38 @@ def read_torch(path: str) -> dict[str, np.ndarray]:
   if not state:
     raise UserError(f"{path}: holds no named arrays")
   return state
+
+
+def read_config(path: str) -> str | None:
+  """The text of the config that mmcv or mmengine stored in a `.pth` file; None where there is none.
+
+  What cannot be read has none: that is for `read_torch` to say.
+  """
+  try:
+    _, content = _load(path)
+  except UserError:
+    return None
+  meta = content.get("meta") if isinstance(content, Mapping) else None
+  texts = [meta.get(key) for key in ("config", "cfg")] if isinstance(meta, Mapping) else []
+  return next((text for text in texts if isinstance(text, str)), None)
+
+
+def _load(path):
+  """(PyTorch, a file's content). Raises UserError as `read_torch`."""
+  try:
+    import torch
+  except ImportError:
+    raise UserError(f"{path}: reading PyTorch files needs PyTorch: pip install torch") from None
+  try:
+    try:
+      content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+      # Training logs and settings lie beside the weights, as objects that are of no use here.
+      content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_Inert)
+  except Exception as e:  # Missing, truncated, or not a checkpoint.
+    raise UserError(f"{path}: cannot be read as PyTorch weights ({_first_line(e)}); "
+                    "fetch it again") from e
+  return torch, content
 
 
 class _Nothing:

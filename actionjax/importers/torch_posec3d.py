@@ -2,8 +2,9 @@
 of the video, C3D-light, X3D-shallow, and RGBPoseConv3D (our RGBPose-SlowFast).
 
 Which network a file holds, how wide and deep, is read off its names and shapes. Strides leave no
-trace there; they are the released configs'. Limb models depend on the order of the limbs, which
-is a layout's own here; MMAction2's default is `posec3d.MMACTION_LIMBS`.
+trace there, and neither does whether 17 maps are joints or limbs: a config that was stored beside
+the arrays says both, or the caller does. All released limb models, of both projects, were given
+the order of limbs that the layout has here.
 """
 import re
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ import numpy as np
 
 from actionjax import configuration, skeletons
 from actionjax.errors import UserError
-from actionjax.importers import torch_layout
+from actionjax.importers import released_config, released_names, torch_layout
 from actionjax.models import posec3d, rgbpose
+from actionjax.ops import heatmaps
 
 _LEAF = {"kernel": "weight", **torch_layout.BATCH_NORM}
 _FUSED_HEADS = {"head_rgb": "fc_rgb", "head_pose": "fc_pose"}
@@ -32,37 +34,91 @@ class ImportedPoseC3D(NamedTuple):
       video.
     num_classes: of the classifier; None without one.
     layout: of the skeletons; None for a video, and where nothing tells.
+    maps: what of `models.posec3d.Maps` the weights depend on: `kind`, and `limbs` in another order
+      than the layout's; empty where nothing tells.
+    left_out: what of the file was not taken.
   """
   variables: dict[str, Any]
   network: dict[str, Any]
   num_classes: int | None
   layout: str | None
+  maps: dict[str, Any]
+  left_out: tuple[str, ...] = ()
 
 
-def import_posec3d(state: Mapping[str, np.ndarray], *, temporal_stride: int = 2,
-                   layout: str | None = None,
-                   source: str = "PoseC3D checkpoint") -> ImportedPoseC3D:
+def import_posec3d(state: Mapping[str, np.ndarray], *, temporal_stride: int | None = None,
+                   layout: str | None = None, source: str = "PoseC3D checkpoint",
+                   kind: str | None = None, ema: bool = False,
+                   config: str | None = None) -> ImportedPoseC3D:
   """Converts a PyTorch state (see `torch_layout.read_torch`) of any number of classes.
 
   Args:
     state: arrays by PyTorch's names, layout [O,I,T,H,W].
     temporal_stride: of Pose-SlowOnly's last stage: 2 in the configs for NTU RGB+D and FineGYM, 1
-      where the network was trained to be fused.
-    layout: of its skeletons; None takes 17 maps for COCO's joints or limbs, which all released
-      models see.
+      where the network was trained to be fused; None: what its config says, else 2.
+    layout: of its skeletons, as `skeletons.find` takes it; None takes 17 maps for COCO's joints or
+      limbs, which all released models see.
     source: names the file in error messages.
+    kind: of the maps, one of `heatmaps.KINDS`; None: what its config or the number of maps says.
+    ema: see `released_names.canonical`.
+    config: text of the config stored beside the arrays (`torch_layout.read_config`).
 
   Raises:
     UserError: lists names that are missing, left over or of the wrong shape; a file of another
-      network is compared with SlowOnly.
+      network is compared with SlowOnly; or what is given contradicts the file.
   """
-  state = {name: np.asarray(value) for name, value in state.items()
-           if not name.endswith(".num_batches_tracked")}
-  if layout is not None and layout not in skeletons.LAYOUTS:
-    raise UserError(f"unknown joint layout {layout!r}; known: "
-                    f"{', '.join(sorted(skeletons.LAYOUTS))}")
+  told = released_config.parse(config)
+  state, left_out = released_names.canonical(state, ema=ema, source=source)
+  if released_names.has_graph_network(state):
+    raise UserError(f"{source} is a graph network, which --format=torch_gcn converts")
+  layout = None if layout is None else skeletons.find(layout)
+  if kind is not None and kind not in heatmaps.KINDS:
+    raise UserError(f"kind must be one of {', '.join(heatmaps.KINDS)}, got {kind!r}")
+  kind = released_names.agree(kind, told.kind, "kind", source)
+  stride = released_names.agree(temporal_stride, told.temporal_stride, "temporal_stride", source)
   if any(name.startswith("backbone.rgb_path.") for name in state):
-    return _import_fused(state, layout, source)
+    variables, network, num_classes, maps = _import_fused(state, source)
+    # No limbs were ever drawn beside a video.
+    kind = kind or "joint"
+  else:
+    variables, network, num_classes, maps = _import_single(state, stride or 2, source)
+  # Skeletons are never drawn as three maps; three channels are colours.
+  if maps == 3:
+    if kind is not None:
+      raise UserError(f"{source} reads a video, for which kind={kind} says nothing")
+    return ImportedPoseC3D(variables, network, num_classes, None, {}, left_out)
+  layout = layout or ("coco_17" if maps == 17 else None)
+  return ImportedPoseC3D(variables, network, num_classes, layout,
+                         _maps(maps, layout, kind, told.limbs, source), left_out)
+
+
+def _maps(count, layout, kind, limbs, source):
+  """What `ImportedPoseC3D.maps` says of so many maps. Raises UserError where they are not so many.
+
+  Args:
+    limbs: of the file's config: () for the code's default order, None where it does not say.
+  """
+  if layout is None:
+    return {} if kind is None else {"kind": kind}
+  drawn = skeletons.layout(layout)
+  pairs = drawn.limbs.tolist()
+  if limbs == () and layout == "coco_17":
+    limbs = posec3d.MMACTION_LIMBS
+  theirs = [list(pair) for pair in limbs or pairs]
+  counts = {"joint": drawn.num_joints, "limb": len(theirs), "both": drawn.num_joints + len(theirs)}
+  fitting = [name for name, number in counts.items() if number == count]
+  if not fitting or kind not in (None, *fitting):
+    expected = ", ".join(f"{number} for {name}" for name, number in counts.items())
+    raise UserError(f"{source} reads {count} maps, but {drawn.name} gives {expected}; say which "
+                    "layout its skeletons have")
+  kind = kind or (fitting[0] if len(fitting) == 1 else None)
+  if kind is None:
+    return {}
+  return {"kind": kind} if kind == "joint" or theirs == pairs else {"kind": kind, "limbs": theirs}
+
+
+def _import_single(state, temporal_stride, source):
+  """Variables, network, classes and input channels of a network with one input."""
   if "backbone.conv1a.conv.weight" in state:
     backbone, rename, stem = posec3d.C3D, _c3d_name, "conv1a.conv"
   elif "backbone.conv1_s.conv.weight" in state:
@@ -78,37 +134,30 @@ def import_posec3d(state: Mapping[str, np.ndarray], *, temporal_stride: int = 2,
   template = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), clip)
   template = {collection: {"backbone": tree} for collection, tree in template.items()}
   num_classes = None
-  if any(name.startswith("cls_head.") for name in state):
-    weight = _shape(state, "cls_head.fc_cls.weight", (0, 0))
-    num_classes, features = weight
+  if released_names.has_head(state):
+    num_classes, features = _shape(state, f"{released_names.CLASSIFIER}.weight", (0, 0))
     template["params"]["head"] = {"dense": _dense(features, num_classes)}
 
   def name(path):
     if path[1] == "head":
-      return "cls_head.fc_cls." + {"kernel": "weight", "bias": "bias"}[path[-1]]
+      return f"{released_names.CLASSIFIER}." + {"kernel": "weight", "bias": "bias"}[path[-1]]
     return "backbone." + rename(path[2:])
 
-  variables = torch_layout.fill(template, state, name, source)
-  # Skeletons are never drawn as three maps; three channels are colours.
   network = ({"name": "video_network", "backbone": backbone} if channels == 3
              else {"name": "posec3d", "backbone": backbone})
-  return ImportedPoseC3D(variables, network, num_classes, _layout(channels, layout))
+  return torch_layout.fill(template, state, name, source), network, num_classes, channels
 
 
-def _layout(maps, given):
-  """Name of the layout that a network draws so many maps of; None where that is open."""
-  return None if maps == 3 else given or ("coco_17" if maps == 17 else None)
-
-
-def _import_fused(state, layout, source):
-  """RGBPoseConv3D, with the laterals that the file has."""
+def _import_fused(state, source):
+  """As `_import_single`, of RGBPoseConv3D with the laterals that the file has."""
   rgb = _slowonly_fields(state, "backbone.rgb_path.", 1, source)
   pose = _slowonly_fields(state, "backbone.pose_path.", 1, source)
   found = {way: f"backbone.{path}_lateral.conv.weight" in state for way, path in (
       ("pose_to_rgb", "rgb_path.layer2"), ("rgb_to_pose", "pose_path.layer1"))}
   laterals = ("both" if all(found.values()) else
               next((way for way, there in found.items() if there), "none"))
-  num_classes = _shape(state, "cls_head.fc_rgb.weight", (1, 0))[0]
+  head = released_names.has_head(state)
+  num_classes = _shape(state, "cls_head.fc_rgb.weight", (1, 0))[0] if head else None
   joints = _shape(state, "backbone.pose_path.conv1.conv.weight", (0, 17))[1]
   network = {"name": "rgbpose", "rgb": rgb, "pose": pose, "laterals": laterals}
 
@@ -119,13 +168,12 @@ def _import_fused(state, layout, source):
   template = jax.eval_shape(
       lambda video, volume: model.init(jax.random.key(0), video, volume, train=False), *arrays)
   template = {collection: {"backbone": tree} for collection, tree in template.items()}
-  for head, name in _FUSED_HEADS.items():
+  for part, name in _FUSED_HEADS.items() if head else ():
     features = _shape(state, f"cls_head.{name}.weight", (0, 0))[1]
-    template["params"][head] = {"dense": _dense(features, num_classes)}
+    template["params"][part] = {"dense": _dense(features, num_classes)}
   state = {name: np.swapaxes(value, 0, 1) if _is_transposed(name) and value.ndim == 5 else value
            for name, value in state.items()}
-  return ImportedPoseC3D(torch_layout.fill(template, state, _fused_name, source), network,
-                         num_classes, _layout(joints, layout))
+  return torch_layout.fill(template, state, _fused_name, source), network, num_classes, joints
 
 
 def _is_transposed(name):

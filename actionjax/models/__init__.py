@@ -7,7 +7,7 @@ A system's file exposes `Model`, a linen module called as
 import dataclasses
 from collections.abc import Mapping
 
-from actionjax import configuration
+from actionjax import configuration, skeletons
 
 
 def create(config: Mapping, *, num_classes: int, layout: str, path: str = "config.model"):
@@ -31,8 +31,9 @@ def create(config: Mapping, *, num_classes: int, layout: str, path: str = "confi
   if "layout" in {f.name for f in dataclasses.fields(model)} and fields.get("layout") is None:
     fields["layout"] = layout
   elif layout and fields.get("layout") not in (None, layout):
-    raise configuration.UserError(f"{path}.layout is {fields['layout']!r}, but the dataset's "
-                                  f"skeletons are of the layout {layout}")
+    ours = skeletons.title(fields["layout"])
+    raise configuration.UserError(f"{path}.layout is {ours!r}, but the dataset's skeletons are of "
+                                  f"the layout {skeletons.title(layout)}")
   return configuration.build(model, fields, path, num_classes=num_classes)
 
 

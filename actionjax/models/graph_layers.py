@@ -24,6 +24,11 @@ def near_zero(key, shape, dtype):
   return nn.initializers.uniform(2e-6)(key, shape, dtype) - 1e-6
 
 
+def stored_graph(module: nn.Module, initial: jax.Array) -> jax.Array:
+  """A graph that a checkpoint brings along: not learnt, and stored as statistics are (`graph`)."""
+  return module.variable("batch_stats", "graph", lambda: initial).value
+
+
 def graph_product(x: jax.Array, graph: jax.Array) -> jax.Array:
   """Sums over neighbours: float[N,V,T,C] and float[V,W] ([from, to]) -> float[N,W,T,C]."""
   n, v, t, c = x.shape
@@ -125,14 +130,18 @@ class InputNorm(nn.Module):
 
   Attributes:
     persons: each person has statistics of its own (MS-G3D), instead of all the same (ST-GCN).
+    normalise: False rearranges alone.
   """
   persons: bool = False
+  normalise: bool = True
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x, *, train: bool):
     b, m, t, v, c = x.shape
     x = x.transpose(0, 1, 3, 2, 4)
+    if not self.normalise:
+      return x.reshape(b * m, v, t, c).astype(self.dtype)
     rows = x.transpose(0, 3, 1, 2, 4) if self.persons else x.transpose(0, 1, 3, 2, 4)
     rows = norm(train=train, dtype=self.dtype, name="bn")(
         rows.reshape(b, t, m * v * c) if self.persons else rows.reshape(b * m, t, v * c))

@@ -30,7 +30,8 @@ SLOWONLY_346 = {**SLOWONLY, "stage_sizes": (3, 4, 6)}
 SLOWONLY_NARROW = {**SLOWONLY, "width": 16}
 # Beside a colour network (section 3.4): all 32 frames stay.
 SLOWONLY_FUSED = {**SLOWONLY, "temporal_strides": (1, 1, 1)}
-# The order of the limbs' maps that MMAction2 draws unless told otherwise, for `Maps.limbs`.
+# The order of the limbs' maps that PYSKL's and MMAction2's code has by default, for `Maps.limbs`.
+# All released limb models were given another one, which is the layout's here.
 MMACTION_LIMBS = ((0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (5, 7), (7, 9), (0, 6), (6, 8), (8, 10),
                   (5, 11), (11, 13), (13, 15), (6, 12), (12, 14), (14, 16), (11, 12))
 C3D = dict(name="c3d")

@@ -51,9 +51,13 @@ def centre_joint(layout: Layout) -> str:
   """The joint that partitions by distance count from: the upper end of the spine.
 
   Shoulder centre where the sensor has one (ST-GCN's NTU graph), else neck (OpenPose), nose
-  (COCO) or head. Layouts store their trees from other roots, so that edges are directed here.
+  (COCO) or head. Layouts store their trees from other roots, so that edges are directed here. One
+  without any of these, such as a hand, counts from its root, unless it names `graph_centre`.
   """
-  return next(joint for joint in ("shoulder_centre", "neck", "nose", "head") if layout.has(joint))
+  if layout.graph_centre is not None:
+    return layout.graph_centre
+  known = ("shoulder_centre", "neck", "nose", "head")
+  return next((joint for joint in known if layout.has(joint)), layout.root)
 
 
 def binary(layout: Layout) -> np.ndarray:

@@ -3,6 +3,7 @@
 The four streams and the two ways of normalising 3D and 2D skeletons are those of PYSKL, whose
 published weights expect them.
 """
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from actionjax.skeletons import Layout
 
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
 STREAMS = get_args(Stream)
+Streams = Stream | tuple[Stream, ...]
 BonePairs = Literal["tree", "released"]
 NORMALISE_3D = ("upright", "translate", "align", "none")
 NORMALISE_2D = ("box", "image", "none")
@@ -181,9 +183,9 @@ def inputs(layout: str, dimensions: int | None = None) -> tuple[str, ...]:
 
 
 def graph_input(batch, layout: str, *, dimensions: int | None = None, normalise: str | None = None,
-                stream_name: str = "joint", pairs: str = "released",
-                image_size: tuple[int, int] = (1080, 1920)):
-  """What a graph network reads: one stream of normalised skeletons.
+                stream_name: str | Sequence[str] = "joint", pairs: str = "released",
+                image_size: tuple[int, int] = (1080, 1920), scores: bool = True):
+  """What a graph network reads: one stream of normalised skeletons, or several.
 
   Args:
     batch: `pose3d` float[B,M,T,J,3] or `pose2d` float[B,M,T,J,2], and `pose_score`
@@ -194,11 +196,13 @@ def graph_input(batch, layout: str, *, dimensions: int | None = None, normalise:
     normalise: one of `NORMALISE_3D` ("upright" here, the others of `skeleton_frames`) or
       `NORMALISE_2D` ("box" and "image": `box_coordinates`, `image_coordinates`); None: the
       first of them.
-    stream_name: one of `STREAMS`.
+    stream_name: one of `STREAMS`, or several, whose channels follow one another.
     pairs: see `bone_parents`. image_size: (height, width), for "image".
+    scores: False leaves 2D skeletons without their scores.
 
   Returns:
-    float32[B,M,T,J,3]; absent persons are zeros.
+    float32[B,M,T,J,C], three channels a stream or, in 2D without scores, two; absent persons are
+    zeros.
 
   Raises:
     UserError: a normalisation or a stream that does not exist. ValueError: skeletons of another
@@ -209,7 +213,7 @@ def graph_input(batch, layout: str, *, dimensions: int | None = None, normalise:
   dimensions = 3 if source == "pose3d" else 2
   pose, score = batch[source], batch["pose_score"]
   if pose.shape[-2] != joints.num_joints:
-    raise ValueError(f"skeletons have {pose.shape[-2]} joints, layout {layout} has "
+    raise ValueError(f"skeletons have {pose.shape[-2]} joints, layout {joints.name} has "
                      f"{joints.num_joints}")
   known = NORMALISE_3D if dimensions == 3 else NORMALISE_2D
   normalise = known[0] if normalise is None else normalise
@@ -225,6 +229,9 @@ def graph_input(batch, layout: str, *, dimensions: int | None = None, normalise:
     pose = image_coordinates(pose, score, image_size)
   elif normalise == "box":
     pose = box_coordinates(pose, score)
-  if dimensions == 2:
+  scored = dimensions == 2 and scores
+  if scored:
     pose = jnp.concatenate([pose, score[..., None]], -1)
-  return stream(pose, stream_name, joints, scored=dimensions == 2, pairs=pairs)
+  names = (stream_name,) if isinstance(stream_name, str) else tuple(stream_name)
+  streams = [stream(pose, name, joints, scored=scored, pairs=pairs) for name in names]
+  return streams[0] if len(streams) == 1 else jnp.concatenate(streams, -1)

@@ -5,6 +5,7 @@ Which network, what is trained and tested in which order; the numbers are the co
 from collections.abc import Mapping
 from typing import Any
 
+from actionjax import configuration
 from actionjax.errors import UserError
 from actionjax.models import posec3d
 from actionjax.papers import adoption
@@ -23,7 +24,8 @@ NETWORKS = {"slowonly": posec3d.SLOWONLY, "slowonly_346": posec3d.SLOWONLY_346,
             "slowonly_narrow": posec3d.SLOWONLY_NARROW, "slowonly_small": SLOWONLY_SMALL,
             "c3d": posec3d.C3D, "x3d": posec3d.X3D}
 FUSED = "joint+limb"
-# Whose code -> fields of `loading.pose2d.Config` that its test pipeline asks for.
+# Whose code -> fields of `loading.pose2d.Config` that its test pipeline asks for. The order of
+# limbs is the same: MMAction2's configs, too, pass PYSKL's, which is the layout's here.
 RELEASED = {"pyskl": {}, "mmaction2": dict(frames="mmaction2", test_resize="center")}
 
 
@@ -53,8 +55,8 @@ def steps(arg: str, args: Mapping[str, Any], *, model: Mapping[str, Any], train:
   Args:
     arg: the config's argument string.
     args: its arguments: `network`, one of `NETWORKS`; `kind`, "joint", "limb" or "joint+limb";
-      `released`, whose test clips and order of limbs; `test`, a model directory that is tested
-      instead of training, "" to train; `dtype`.
+      `weights` of the two's scores, as in "1:1"; `released`, whose test clips; `test`, a model
+      directory that is tested instead of training, "" to train; `dtype`.
     model: further fields of `models.posec3d.Model`, `maps` among them.
     train, evaluate: fields of these steps.
 
@@ -64,17 +66,16 @@ def steps(arg: str, args: Mapping[str, Any], *, model: Mapping[str, Any], train:
   """
   adoption.check(arg, args, "batch", "epochs")
   kinds = tuple(args["kind"].split("+")) if args["kind"] == FUSED else (args["kind"],)
+  if "weights" in configuration.named(arg) and len(kinds) == 1:
+    raise UserError(f"config argument weights={args['weights']} is for kind={FUSED}")
   if args["test"] and len(kinds) > 1:
     raise UserError(f"config argument test={args['test']} is one network: give kind=joint or "
                     "kind=limb")
   made = []
   for kind in kinds:
     network = "network" if len(kinds) == 1 else kind
-    limbs = kind == "limb" and args["released"] == "mmaction2"
-    maps = dict(model["maps"], kind=kind, **(
-        dict(limbs=posec3d.MMACTION_LIMBS) if limbs else {}))
-    whole = dict(model, name="posec3d", backbone=backbone(args["network"]), maps=maps,
-                 dtype=adoption.dtype(args))
+    whole = dict(model, name="posec3d", backbone=backbone(args["network"]),
+                 maps=dict(model["maps"], kind=kind), dtype=adoption.dtype(args))
     made += [
         dict(kind="adopt", name=network, source=args["test"], model=whole) if args["test"] else
         dict(train, kind="train", name=network, model=whole, loss=dict(name="cross_entropy")),
@@ -82,5 +83,22 @@ def steps(arg: str, args: Mapping[str, Any], *, model: Mapping[str, Any], train:
              model_from=network)]
   if len(kinds) > 1:
     made.append(dict(kind="fuse", name="test", sources=tuple(
-        dict(scores=f"{kind}_test") for kind in kinds)))
+        dict(scores=f"{kind}_test", weight=weight)
+        for kind, weight in zip(kinds, fusion_weights(args["weights"])))))
   return made
+
+
+def fusion_weights(text: str) -> tuple[float, float]:
+  """The weights of the joints' and the limbs' scores in their sum, of "1:1".
+
+  Raises:
+    UserError: these are not two numbers from 0 on, one of them above it.
+  """
+  try:
+    weights = tuple(float(part) for part in text.split(":"))
+  except ValueError:
+    weights = ()
+  if len(weights) != 2 or not (min(weights) >= 0 and 0 < sum(weights) < float("inf")):
+    raise UserError(f"config argument weights={text} must be two numbers from 0 on, of joints and "
+                    "of limbs, as in weights=1:1")
+  return weights

@@ -15,6 +15,9 @@ from actionjax.papers import adoption
 
 # Of the released trainings.
 GPUS = 8
+# Whose code -> fields of `loading.pose2d.Config` that its clips ask for. Both scale the whole box
+# of a clip; they draw different frames, of the video too.
+RELEASED = {"pyskl": {}, "mmaction2": dict(frames="mmaction2")}
 # What a tested directory can hold -> that network's name in the recipe.
 NETWORKS = {"rgbpose": "joint", "rgb": "rgb", "pose": "pose"}
 
@@ -32,6 +35,18 @@ def training(args: Mapping[str, Any], *, clips: int, epochs: int,
   batch = max(1, round(clips * args["gpus"]))
   return dict(batch_size=batch, epochs=epochs * args["epochs"], optim=dict(
       optim, learning_rate=optim["learning_rate"] * batch / (clips * GPUS)))
+
+
+def released_pipeline(released: str) -> dict:
+  """Fields of `loading.pose2d.Config` for the test clips of "pyskl" or "mmaction2".
+
+  Raises:
+    UserError: another name.
+  """
+  if released not in RELEASED:
+    raise UserError(f"config argument released must be one of {', '.join(RELEASED)}, got "
+                    f"{released}")
+  return dict(RELEASED[released])
 
 
 def steps(arg: str, args: Mapping[str, Any], *, title: str, metric: str,

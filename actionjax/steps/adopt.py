@@ -5,8 +5,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from actionjax import configuration, models
+from actionjax import configuration, models, skeletons
 from actionjax.errors import UserError
+from actionjax.models import posec3d
 from actionjax.steps import train
 from actionjax.steps.context import Context
 from actionjax.steps.outline import Earlier, Model, Outline, trace
@@ -60,7 +61,10 @@ def _with_source(config: Config, known: dict, path: str) -> tuple[Config, train.
   """The config with the fields that a source knows of its network, checked against it."""
   network = {key: value for key, value in known.get("network", {}).items() if key != "layout"}
   if network.get("name") == config.model["name"]:
-    config = dataclasses.replace(config, model=network | configuration.to_dict(config.model))
+    model = network | configuration.to_dict(config.model)
+    if known.get("maps"):
+      model["maps"] = dict(known["maps"]) | model.get("maps", {})
+    config = dataclasses.replace(config, model=model)
   parsed = parse(config, path)
   _check(config, parsed, known, path)
   return config, parsed
@@ -103,8 +107,8 @@ def _check(config: Config, parsed: train.Parsed, known: dict, path: str) -> None
   network = dict(known.get("network", {}))
   theirs, ours = network.pop("layout", None) or known.get("layout"), data.source.layout
   if "pose_score" in parsed.model.inputs and theirs not in (None, ours):
-    raise UserError(f"{source} reads skeletons of the layout {theirs}, but {data.dataset} has "
-                    f"{ours or 'none'}")
+    raise UserError(f"{source} reads skeletons of the layout {skeletons.title(theirs)}, but "
+                    f"{data.dataset} has {skeletons.title(ours)}")
   # Strides and the like, which the weights do not tell.
   for field, there in network.items():
     here = config.model["name"] if field == "name" else getattr(parsed.model, field, None)
@@ -112,6 +116,48 @@ def _check(config: Config, parsed: train.Parsed, known: dict, path: str) -> None
     if here != there:
       raise UserError(f"{source} holds a network with {field} {there}, but {path}.model has "
                       f"{here}")
+  _check_maps(source, known, parsed, path)
+  _check_clips(source, known, parsed, path)
+
+
+def _check_maps(source: str, known: dict, parsed: train.Parsed, path: str) -> None:
+  """Raises UserError where a network drew other heat maps when it was trained, as far as known."""
+  theirs = known.get("maps") or dict(known.get("model", {})).get("maps")
+  if not theirs or not hasattr(parsed.model, "maps"):
+    return
+  ours, theirs = posec3d.make_maps(parsed.model.maps), dict(theirs)
+  kind = theirs.get("kind", ours.kind)
+  if kind != ours.kind:
+    raise UserError(f"{source} reads heat maps of kind {kind}, but {path}.model.maps.kind is "
+                    f"{ours.kind}; give kind={kind}")
+  if kind != "joint":
+    own = skeletons.layout(parsed.model.layout).limbs
+    limbs = [_plain(own.tolist() if given is None else given)
+             for given in (theirs.get("limbs"), ours.limbs)]
+    if limbs[0] != limbs[1]:
+      raise UserError(f"{source} reads the limbs {limbs[0]} in this order, but {path}.model.maps "
+                      f"draws {limbs[1]}; give model.maps.limbs={limbs[0]}")
+
+
+def _check_clips(source: str, known: dict, parsed: train.Parsed, path: str) -> None:
+  """Raises UserError where a graph network reads another stream, or was trained on clips that are
+  made in another way, as far as known."""
+  if known.get("stream") and hasattr(parsed.model, "stream"):
+    names = parsed.model.stream
+    names = (names,) if isinstance(names, str) else names
+    if parsed.data.motion:
+      names = [f"{name}_motion" for name in names]
+    ours, theirs = (":".join(streams) for streams in (names, known["stream"]))
+    if ours != theirs:
+      raise UserError(f"{source} reads the stream {theirs}, but {path} gives it {ours}; give "
+                      f"stream={theirs}")
+  if known.get("pipeline"):
+    graph = parsed.data.inputs.get("graph")
+    if graph is None or graph.frames != known["pipeline"]:
+      raise UserError(f"{source} is an ST-GCN of MMAction2 before its version 1, which was trained "
+                      "on 300 frames of raw skeletons, the first ones over and over, and gives "
+                      f"nothing of worth on other clips: {path}.data.graph.frames must be "
+                      f"{known['pipeline']} (config argument released={known['pipeline']})")
 
 
 def _plain(value):

@@ -187,6 +187,8 @@ class STGCN(nn.Module):
     super().__init__()
     layout = skeletons.layout(model.layout)
     parts = stgcn.choose_parts(model)
+    if parts["graph"] not in stgcn.GRAPHS:
+      raise UserError(f"torch_twins: a network with graph={parts['graph']} has no twin")
     graph = torch.tensor(stgcn.GRAPHS[parts["graph"]](layout), dtype=torch.float32)
     self.input = InputNorm(layout.num_joints, 3)
     blocks, self.outputs = [], 3

@@ -62,9 +62,12 @@ class Dataset:
       self._refuse("modality", f"must be one of {', '.join(MODALITIES)}, got {self.modality!r}")
     if not set(self.poses) <= set(POSES) or len(set(self.poses)) != len(self.poses):
       self._refuse("poses", f"must be of {', '.join(POSES)}, each once, got {self.poses!r}")
-    if (self.layout or self.poses) and self.layout not in skeletons.LAYOUTS:
-      self._refuse("layout", f"must be one of {', '.join(sorted(skeletons.LAYOUTS))}, "
-                             f"got {self.layout!r}")
+    if self.layout or self.poses:
+      try:
+        skeletons.layout(self.layout or "")
+      except ValueError:
+        self._refuse("layout", f"must be one of {', '.join(sorted(skeletons.LAYOUTS))}, "
+                               f"got {self.layout!r}")
     if not self.class_names or len(set(self.class_names)) != len(self.class_names):
       self._refuse("class_names", f"must be different names, got {self.class_names!r}")
     if not self.variants:

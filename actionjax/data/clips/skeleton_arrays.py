@@ -222,10 +222,11 @@ def find_layout(given: str, joints: int, width: int) -> str:
                            for layout in skeletons.LAYOUTS.values()))
   if name is None:
     raise UserError(f"{joints} joints of {width} coordinates may be of several layouts: give "
-                    f"--layout; known: {known}")
-  if name not in skeletons.LAYOUTS:
+                    f"--layout; known: {known}, or a .json file that describes it")
+  if name not in skeletons.LAYOUTS and not name.startswith("{"):
     raise UserError(f"unknown joint layout {shown(name, 60)!r}; known: {known}")
-  if skeletons.LAYOUTS[name].num_joints != joints:
-    raise UserError(f"{joints} joints a person, but the layout {name} has "
-                    f"{skeletons.LAYOUTS[name].num_joints}; give another --layout; known: {known}")
+  layout = skeletons.layout(name)
+  if layout.num_joints != joints:
+    raise UserError(f"{joints} joints a person, but the layout {layout.name} has "
+                    f"{layout.num_joints}; give another --layout; known: {known}")
   return name

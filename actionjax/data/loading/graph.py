@@ -16,9 +16,11 @@ from actionjax.data.loading import inputs, pose_sampling, sampling, transforms
 from actionjax.errors import UserError
 from actionjax.skeletons import Layout
 
-# Scores up to this are missing joints (PreNormalize2D of PYSKL and of MMAction2 1.0; some versions
-# leave such joints where they are).
-THRESHOLDS = {"pyskl": 0.01, "mmaction2": 0.0}
+# Whose pipeline: "mmaction0" is that of MMAction2 before its version 1.
+Released = Literal["pyskl", "mmaction2", "mmaction0"]
+# Scores up to this are missing joints for PreNormalize2D, which puts them into the middle.
+# MMAction2 leaves them where they are: one at (0, 0) becomes (-1, -1).
+THRESHOLDS = {"pyskl": 0.01, "mmaction2": None, "mmaction0": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +39,29 @@ class Config(inputs.Input):
     image_size: (height, width) that 2D skeletons are measured in where a record does not say.
     motion: the next frame minus this one instead of the coordinates, and in 2D the mean of both
       frames' scores; zeros at the last frame.
-    frames: whose test clips and score threshold: "pyskl" or "mmaction2".
+    frames: whose pipeline: test clips, and what becomes of joints with low scores: "pyskl",
+      "mmaction2", or "mmaction0" for ST-GCN of MMAction2 before its version 1. That one reads the
+      first frames, over and over where there are fewer, of skeletons that nothing is done to but,
+      in 2D, to count them from the middle of `image_size` in its shares, and scores from 0.5.
+    box: 2D coordinates are instead shares of the half box around all of a clip's joints, unless
+      that is ten pixels or less in a direction (PreNormalize2D's mode "auto", PYSKL's for hands).
+    threshold: 2D joints with a score up to this are put into the middle of the image, instead of
+      those that `frames` says; MMAction2's latest versions have 0.
   """
   num_frames: int = 100
   persons: int = 2
   dimensions: Literal[2, 3] = 3
   image_size: tuple[int, int] = (1080, 1920)
   motion: bool = False
-  frames: pose_sampling.Released = "pyskl"
+  frames: Released = "pyskl"
+  box: bool = False
+  threshold: float | None = None
 
   def __post_init__(self):
     super().__post_init__()
+    if self.frames == "mmaction0" and (self.motion or self.box or self.threshold is not None):
+      raise ValueError("frames=mmaction0 goes with neither motion nor box nor threshold, which "
+                       "MMAction2 does not have there")
     if min(self.image_size) < 1:
       raise ValueError(f"image_size must be (height, width), got {self.image_size}")
     for field in ("num_frames", "persons"):
@@ -71,7 +85,7 @@ class Config(inputs.Input):
     made."""
     if "pose_score" not in model.inputs:
       return
-    if self.dimensions == 3:
+    if self.dimensions == 3 and self.frames != "mmaction0":
       _ = layout.spine, layout.centre  # which raise where there are none
     if not hasattr(model, "normalise"):
       raise UserError(f"{path}: data.graph yields normalised skeletons for graph networks, but the "
@@ -79,10 +93,12 @@ class Config(inputs.Input):
     if model.normalise != "none":
       raise UserError(f"{path}.model.normalise must be none: {path}.data.graph yields normalised "
                       "skeletons")
-    if getattr(model, "stream", "").endswith("_motion"):
-      raise UserError(f"{path}.model.stream={model.stream}: beside {path}.data.graph give "
-                      f"data.graph.motion=True and stream={model.stream.removesuffix('_motion')}, "
-                      "so that the motion is that of consecutive frames")
+    streams = getattr(model, "stream", ())
+    for stream in (streams,) if isinstance(streams, str) else streams:
+      if stream.endswith("_motion"):
+        raise UserError(f"{path}.model.stream={stream}: beside {path}.data.graph give "
+                        f"data.graph.motion=True and stream={stream.removesuffix('_motion')}, "
+                        "so that the motion is that of consecutive frames")
 
 
 class Clip(NamedTuple):
@@ -105,16 +121,17 @@ def normalised(config: Config, record: dict, layout: Layout) -> Clip:
   transforms.check_skeletons(record, layout, config.source, "data.graph")
   points = np.asarray(record[config.source], np.float32)
   score = np.asarray(record["pose_score"], np.float32)
-  score = np.where(np.isfinite(points).all(-1), score, 0)
+  finite = np.isfinite(points).all(-1)
+  points, score = np.where(finite[..., None], points, 0), np.where(finite, score, 0)
+  if config.frames == "mmaction0":
+    return Clip(points, score)
   if config.dimensions == 3:
     points, score = upright(points, score, layout)
   else:
-    height, width = (int(side) for side in record.get("image_size", (0, 0)))
-    if min(height, width) < 1:
-      height, width = config.image_size
-    half = np.array([width / 2, height / 2], np.float32)
-    there = score > THRESHOLDS[config.frames]
-    points = np.where(there[..., None], (points - half) / half, 0)
+    threshold = THRESHOLDS[config.frames] if config.threshold is None else config.threshold
+    there = np.full(score.shape, True) if threshold is None else score > threshold
+    middle, half = _frame(config, record, points[there])
+    points = np.where(there[..., None], (points - middle) / half, 0)
   if config.motion:
     points = _next(points) - points
     points[:, -1] = 0
@@ -122,6 +139,22 @@ def normalised(config: Config, record: dict, layout: Layout) -> Clip:
       score = (_next(score) + score) / 2
       score[:, -1] = 0
   return Clip(points.astype(np.float32), score.astype(np.float32))
+
+
+def _frame(config, record, joints):
+  """Middle and half size, float32[2] each, of what 2D coordinates are shares of."""
+  if config.box:
+    if not len(joints):
+      return np.zeros(2, np.float32), np.ones(2, np.float32)
+    low, high = joints.min(0), joints.max(0)
+    if (high - low <= 10).any():
+      return np.zeros(2, np.float32), np.ones(2, np.float32)
+    return (low + high) / 2, (high - low) / 2
+  height, width = (int(side) for side in record.get("image_size", (0, 0)))
+  if min(height, width) < 1:
+    height, width = config.image_size
+  half = np.array([width / 2, height / 2], np.float32)
+  return half, half
 
 
 def upright(points: np.ndarray, score: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -173,6 +206,8 @@ def draw(config: Config, record: dict, shared: inputs.Shared,
   """The normalised clip, and frames int[T] of a part of it."""
   clip = normalised(config, record, shared.layout)
   first, length = sampling.cut(clip.num_frames, shortest=shared.shortest, draws=shared.interval)
+  if config.frames == "mmaction0":
+    return clip, first + _looped(length, config.num_frames)
   return clip, first + pose_sampling.uniform_frames(length, config.num_frames, rng)
 
 
@@ -180,6 +215,8 @@ def views(config: Config, record: dict,
           shared: Sequence[inputs.Shared]) -> list[tuple[Clip, np.ndarray]]:
   """As `draw`, one pair for each of the released code's test clips."""
   clip = normalised(config, record, shared[0].layout)
+  if config.frames == "mmaction0":
+    return [(clip, _looped(clip.num_frames, config.num_frames)) for _ in shared]
   return [(clip, frames) for frames in pose_sampling.test_frames(
       clip.num_frames, config.num_frames, len(shared), config.frames)]
 
@@ -189,10 +226,19 @@ def apply(config: Config, record: dict, shared: inputs.Shared,
   """`pose3d` or `pose2d` float32[M,T,J,D] and `pose_score` float32[M,T,J] of some frames."""
   clip, frames = choice
   points, score = transforms.pick_pose(*clip, frames, config.persons)
+  if config.frames == "mmaction0" and config.dimensions == 2:
+    # PoseNormalize, which sees persons that are not there too.
+    size = np.array(config.image_size[::-1], np.float32)
+    points, score = points / size - np.float32(0.5), score - np.float32(0.5)
   if shared.mirror:
     points, score = (transforms.mirror_pose(points, shared.layout),
                      score[..., shared.layout.mirror])
   return {config.source: points, "pose_score": score}
+
+
+def _looped(num_frames, length):
+  """The first frames, int[length], from the start again where there are fewer (PaddingWithLoop)."""
+  return np.arange(length) % num_frames
 
 
 def _next(x):

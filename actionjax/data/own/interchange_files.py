@@ -280,9 +280,11 @@ def _header(file: pathlib.Path) -> dict:
             len(set(value)) < len(value)):
       raise RawDataError(f"{file}: {field} must be a list of {least} or more different names")
   layout = content.get("layout")
-  if not isinstance(layout, str) or layout not in skeletons.LAYOUTS:
+  try:
+    skeletons.layout(layout if isinstance(layout, str) else "")
+  except ValueError as error:
     raise RawDataError(f"{file}: layout {shown(layout, 60)!r} is none of "
-                       f"{', '.join(sorted(skeletons.LAYOUTS))}")
+                       f"{', '.join(sorted(skeletons.LAYOUTS))}") from error
   joints = content.get("joints")
   if joints is not None and joints != list(skeletons.layout(layout).joints):
     raise RawDataError(f"{file}: joints are not those of the layout {layout}, in its order")
