@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from actionjax import annotations, renamed
+from actionjax import annotations, overrides, renamed
 from actionjax.errors import UserError
 
 # Networks are built from plain dicts too, where this library is not installed.
@@ -282,11 +282,8 @@ def _refuse_old_name(error: ImportError, place: str) -> None:
 
 def define_flag() -> flags.FlagHolder:
   """Defines `--config`; read it with `given` after `parse_flags`."""
-  text = "Config file, FILE.py[:ARGUMENT]; --config.KEY=VALUE changes a value."
-  if ml_collections is None:
-    return flags.DEFINE_string("config", None, text)
-  from ml_collections import config_flags
-  return config_flags.DEFINE_config_file("config", None, text, lock_config=True)
+  return flags.DEFINE_string(
+      "config", None, "Config file, FILE.py[:ARGUMENT]; --config.KEY=VALUE changes a value.")
 
 
 def given(flag: flags.FlagHolder) -> "ConfigDict":
@@ -297,32 +294,24 @@ def given(flag: flags.FlagHolder) -> "ConfigDict":
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-  """absl's flag parser with this package's fallback for config files.
+  """absl's flag parser; `--config` becomes the config that its file makes, values changed.
 
   Raises:
-    UserError: no such config file, an unknown key, or a value of another type.
+    UserError: a wrong flag, no such config file, or a change that leads nowhere.
   """
-  argv = _join_config_argument(argv)
-  resolved = []
-  for argument in argv:
-    if argument.startswith("--config="):
-      path, colon, arg = argument.removeprefix("--config=").partition(":")
-      # Called once more by the flag itself, which would bury the file's own words.
-      load(f"{path}{colon}{arg}")
-      argument = f"--config={find_file(path)}{colon}{arg}"
-    resolved.append(argument)
+  argv, changes = overrides.split(_join_config_argument(argv))
   try:
-    return flags.FLAGS(resolved)
-  except UserError:
-    raise
-  except (AttributeError, KeyError, IndexError) as error:
-    overrides = [a for a in resolved if a.startswith("--config.")]
-    # ml_collections wraps the key in quotes, sometimes twice, and adds guesses of its own.
-    key = re.search(r"[\w.\[\]]+", str(error)).group()
-    raise UserError(f"unknown config key {key!r} among {' '.join(overrides) or resolved[1:]}"
-                    ) from error
+    rest = flags.FLAGS(argv)
   except (flags.Error, TypeError, ValueError) as error:
     raise UserError(str(error).splitlines()[0]) from error
+  flag = flags.FLAGS["config"]
+  if flag.value is not None:
+    flag.value = load(flag.value)
+    overrides.apply(flag.value, changes)
+  elif changes:
+    raise UserError(f"flag --config.{next(iter(changes))} changes a config: "
+                    "give --config=FILE.py too")
+  return rest
 
 
 def _join_config_argument(argv: list[str]) -> list[str]:
