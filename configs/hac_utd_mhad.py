@@ -17,7 +17,8 @@ cores, partly beside other work (RESULTS.md); not run on a GPU.
 Arguments: cpu; depth=18|34|50|101; scopes=both|altogether|by_layers|none; uncropped=false leaves
 the rows without crops out; leak=true trains on all training clips and validates on test clips, as
 the paper does; warm_start=true goes on from the first pass' weights in the second; norm=l2|rms;
-init=DIR; seed=N.
+levels=none:3:9 and weights=none:1/16:1/4:1, fraction=0.1: superclasses and weights by level and
+the share that a pass prunes, where others than the paper's are asked for; init=DIR; seed=N.
 """
 from ml_collections import ConfigDict
 
@@ -29,13 +30,14 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(
       arg, cpu=False, depth=18, scopes="both", uncropped=True, leak=False, warm_start=False,
-      norm="l2", init="", seed=0)
+      norm="l2", init="", levels="", weights="", fraction=0.1, seed=0)
   data = dict(
       dataset="utd_mhad", protocol="cross_subject", validation=0.1,
       validation_from="test" if args.leak else "train", time_jitter=0.15, threads=4,
       video=dict(num_frames=8, size=(64, 64) if args.cpu else (112, 112), channels=1, crop=0.9,
                  margin=0.1, scale_jitter=0.1, intensity_jitter=0.15))
   backbone = recipe.resnet(args.depth, **(dict(width=16) if args.cpu else {}))
+  levels = recipe.levels(args.levels, (None, 3, 9))
   return configuration.config(
       name="hac_utd_mhad", seed=args.seed, data=data, batch_size=8,
       steps=recipe.steps(
@@ -43,8 +45,8 @@ def get_config(arg: str = "") -> ConfigDict:
           model=dict(backbone=backbone, dtype="float32" if args.cpu else "bfloat16"),
           # A class has sixteen training clips: of the one or two held out, probabilities say more
           # than counts.
-          group=dict(levels=(None, 3, 9), counts="soft", seed=args.seed),
-          weights=(None, 1 / 16, 1 / 4, 1.0),
+          group=dict(levels=levels, counts="soft", seed=args.seed),
+          weights=recipe.weights(args.weights, (None, 1 / 16, 1 / 4, 1.0), levels),
           # The paper's init is a network trained on NTU-60; from random weights its 20 epochs at
           # 1e-4 leave the network untrained.
           train=dict(epochs=50.0 if args.cpu else 60.0, ema=0.995, optim=dict(
@@ -52,4 +54,5 @@ def get_config(arg: str = "") -> ConfigDict:
               clip_norm=5.0)),
           retrain=dict(epochs=8.0 if args.cpu else 20.0),
           repeat=dict(passes=5 if args.cpu else 8, patience=2),
-          prune=dict(fraction=0.1, norm=args.norm), evaluate=dict(views=dict(temporal=5))))
+          prune=dict(fraction=args.fraction, norm=args.norm),
+          evaluate=dict(views=dict(temporal=5))))

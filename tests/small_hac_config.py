@@ -13,7 +13,7 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(
       arg, steps=3, save=2, scopes="by_layers", passes=2, uncropped=False, leak=False,
-      warm_start=False, init="", kernels="3x3x3")
+      warm_start=False, init="", kernels="3x3x3", depth=50, levels="", weights="", fraction=0.1)
   data = dict(dataset="synthetic_actions", variant="tiny", protocol="cross_subject",
               validation=0.3, validation_from="test" if args.leak else "train",
               video=dict(num_frames=2, size=(16, 16), channels=3))

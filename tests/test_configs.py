@@ -12,7 +12,8 @@ from tests import raw_own
 
 # What each docstring documents; a new config must be listed here.
 HAC = ("depth=18", "depth=101,leak=true", "scopes=none,uncropped=false,warm_start=true",
-       "norm=rms")
+       "norm=rms", "levels=3:10:30", "levels=60:60:60", "weights=1:1/2:1/4:1/8",
+       "levels=none:6:20,weights=none:1/4:1/2:1", "fraction=0.05")
 ARGUMENTS = {
     "hac_ntu60": ("", "protocol=cross_view", *HAC),
     "hac_ntu120": ("", "protocol=cross_setup"),
@@ -60,6 +61,10 @@ ARGUMENTS = {
     ("posec3d_utd_mhad", "source=3d", "source=3d is neither pose3d nor pose2d"),
     ("posec3d_ntu60", "network=gcn", "network must be one of slowonly, slowonly_346,"),
     ("posec3d_ntu60", "test=FOLDER,kind=joint+limb", "test=FOLDER is one network: give kind="),
+    ("hac_ntu60", "levels=2:6", "levels must be 3 numbers above 0, or none, with colons between"),
+    ("hac_ntu60", "weights=1:2:x:1", "weights must be 4 numbers above 0, or none"),
+    ("hac_ntu60", "weights=1:2:0:1", "weights must be 4 numbers above 0, or none"),
+    ("hac_nucla", "weights=1:1:1:1", "weights=1:1:1:1 must be none where there is no level"),
     ("hac_ntu60", "scopes=all", "scopes must be one of both, altogether, by_layers, none"),
     ("posec3d_ntu60", "released=open", "released must be one of pyskl, mmaction2, got open"),
     ("stgcnpp_ntu60", "network=gcn", "network must be one of stgcnpp, stgcn, msg3d, got gcn"),

@@ -215,6 +215,21 @@ def test_hierarchies_and_pruning_are_the_papers(name, levels, weights, counts):
       ("altogether", 8, 2), ("by_layers", 8, 2)]
 
 
+def test_levels_weights_and_fractions_reach_the_steps():
+  steps = _flat(_load("hac_ntu60:levels=3:none:30,weights=1:none:1/4:1/8,fraction=0.15"))
+  for step in steps:
+    if step["kind"] == "group":
+      assert step["levels"] == (3, None, 30)
+    if step["kind"] == "train" and step["name"] in ("full", "uncropped", "retrain"):
+      assert step["model"]["levels"] == (3, None, 30)
+      assert step["loss"]["weights"] == (1.0, None, 0.25, 0.125)
+    if step["kind"] == "prune":
+      assert step["fraction"] == 0.15
+  # Levels that the usual weights leave out get 1.
+  joint = next(step for step in _flat(_load("hac_utd_mhad:levels=9:3:9")) if step["name"] == "full")
+  assert joint["loss"]["weights"] == (1.0, 1 / 16, 1 / 4, 1.0)
+
+
 def test_both_passes_start_alike_and_leak_is_the_papers_protocol():
   starts = lambda argument: {
       step["name"]: (step["init_from"], step.get("init_as")) for step in _flat(_load(argument))
@@ -244,6 +259,27 @@ def test_figures_of_the_tables():
   assert rows("rgbpose_ntu60:frames=16,poses=48")["RGBPose-SlowFast"] == 97.0
   assert rows("rgbpose_ntu120:frames=16,poses=48")["RGBPose-SlowFast"] == 95.3
   assert rows("rgbpose_gym")["late fusion"] == 93.4
+  # Of the three tables whose rows are arguments, what they print and nothing else.
+  full = lambda argument: rows(f"hac_ntu60:{argument}")["full (crop + hierarchy)"]
+  for argument, expected in (
+      ("weights=1/64:1/16:1/4:1", 95.36), ("weights=1/27:1/9:1/3:1", 95.07),
+      ("weights=1/8:1/4:1/2:1", 95.45), ("weights=1:1:1:1", 95.31),
+      ("weights=1:1/2:1/4:1/8", 93.91), ("weights=1:1/3:1/9:1/27", 93.22),
+      ("weights=1:1/4:1/16:1/64", 92.21), ("levels=2:6:20", 95.45), ("levels=3:10:30", 95.25),
+      ("levels=4:12:30", 95.25), ("levels=5:15:30", 95.20), ("levels=6:12:30", 95.39),
+      ("levels=10:20:30", 95.04), ("levels=60:60:60", 95.21), ("levels=2:6:30", None),
+      ("levels=3:10:30,weights=1:1:1:1", None), ("depth=18", None), ("fraction=0.05", 95.45)):
+    assert full(argument) == expected, argument
+  cross_view = "protocol=cross_view,"
+  assert full(cross_view + "weights=1/27:1/9:1/3:1") == 98.41
+  assert full(cross_view + "levels=60:60:60") == 98.37
+  depths = {depth: rows(f"hac_ntu60:depth={depth}") for depth in (18, 34, 101)}
+  assert {depth: found["+ crop"] for depth, found in depths.items()} == {
+      18: 93.83, 34: 93.91, 101: 95.19}
+  assert depths[18]["pruned altogether, pass"] is None
+  ratios = {p: rows(f"hac_ntu60:fraction={p}")["pruned altogether, pass"] for p in (0.05, 0.15)}
+  assert ratios == {0.05: (94.84, 95.17, 94.92, 94.87), 0.15: (95.08, 95.21, 95.00, 95.10)}
+  assert rows("hac_ntu60")["pruned altogether, pass"] == (95.52, 95.61, 95.60, 95.66, 95.41, 95.47)
   found = rows("hac_ntu120:protocol=cross_setup")
   assert found["baseline (uncropped)"] == 86.20 and found["+ hierarchy, no crop"] == 86.98
   assert found["pruned by layers, pass"] == (94.54, 94.48, 94.48)
@@ -262,8 +298,8 @@ def test_adopted_networks_compute_in_float32():
 
 def test_what_papers_say_is_no_number_of_a_training():
   """Recipes name networks and order steps: what they are given is all that trainings are told."""
-  args = configuration.arguments("", scopes="both", uncropped=True, leak=False, init="",
-                                 warm_start=False)
+  args = configuration.arguments("", scopes="both", uncropped=True, leak=False, init="", depth=50,
+                                 warm_start=False, levels="", weights="", fraction=0.1)
   sections = dict(data=dict(dataset="x", protocol="y"), model={}, weights=(), group=dict(levels=()),
                   retrain={}, evaluate={}, repeat={}, prune={})
   for step in _flat(dict(steps=hac.steps(args, train=dict(optim={}), **sections))):

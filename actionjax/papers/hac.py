@@ -6,6 +6,7 @@ retraining in two scopes. A row's first pass trains the last classifier alone, i
 group the classes, and its second pass trains all levels from the same start (section
 "Hierarchical classification"). The numbers are the configs'.
 """
+import fractions
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,96 @@ FIGURES = {
         by_layers=(87.44, 86.51, 90.46, 91.63, 90.23, 90.93)),
 }
 
+# NTU-60, cross-subject and cross-view: in full by loss weights (of four levels) and by superclasses
+# (of three), on crops alone by depth; cross-subject, pruned altogether, by ratio, pass after pass.
+BY_WEIGHTS = {
+    (1 / 64, 1 / 16, 1 / 4, 1): (95.36, 98.29), (1 / 27, 1 / 9, 1 / 3, 1): (95.07, 98.41),
+    (1 / 8, 1 / 4, 1 / 2, 1): (95.45, 98.59), (1, 1, 1, 1): (95.31, 98.01),
+    (1, 1 / 2, 1 / 4, 1 / 8): (93.91, 97.20), (1, 1 / 3, 1 / 9, 1 / 27): (93.22, 97.24),
+    (1, 1 / 4, 1 / 16, 1 / 64): (92.21, 95.85)}
+BY_LEVELS = {
+    (2, 6, 20): (95.45, 98.59), (3, 10, 30): (95.25, 98.34), (4, 12, 30): (95.25, 98.38),
+    (5, 15, 30): (95.20, 98.29), (6, 12, 30): (95.39, 98.28), (10, 20, 30): (95.04, 98.38),
+    (60, 60, 60): (95.21, 98.37)}
+BY_DEPTH = {18: (93.83, 97.87), 34: (93.91, 97.69), 50: (95.25, 98.34), 101: (95.19, 98.09)}
+BY_FRACTION = {0.05: (94.84, 95.17, 94.92, 94.87), 0.1: (95.52, 95.61, 95.60, 95.66, 95.41, 95.47),
+               0.15: (95.08, 95.21, 95.00, 95.10)}
+
+
+def figures(args: Mapping[str, Any], dataset: str, protocol: str, levels: tuple,
+            weights: tuple) -> dict[str, Any]:
+  """The papers' figures for a config's arguments; what they do not print is not there.
+
+  Args:
+    args: of the config: `depth`, `levels`, `weights`, `fraction`; see `steps`.
+    levels, weights: what the middle two stand for.
+  """
+  found = dict(FIGURES.get((dataset, protocol), {}))
+  ntu60 = dataset == "ntu60" and found
+  side = int(protocol == "cross_view")
+  if ntu60 and args["depth"] != 50:
+    found = {"crop": BY_DEPTH[args["depth"]][side]}
+  elif args["levels"] or args["weights"]:
+    found = {key: found[key] for key in ("baseline", "crop") if key in found}
+    if ntu60 and not args["weights"]:
+      found["full"] = BY_LEVELS.get(levels, (None, None))[side]
+    elif ntu60 and not args["levels"]:
+      found["full"] = BY_WEIGHTS.get(weights, (None, None))[side]
+  elif args["fraction"] != 0.1:
+    found.pop("by_layers", None)
+    found["altogether"] = (BY_FRACTION.get(args["fraction"])
+                           if (dataset, protocol) == ("ntu60", "cross_subject") else None)
+  return found
+
+
+def levels(text: str, usual: tuple[int | None, ...]) -> tuple[int | None, ...]:
+  """Superclasses at the first three stages from a config's argument such as 2:6:20.
+
+  Args:
+    text: numbers, or none for no level; "" for the usual ones. The number of classes stands for no
+      grouping (60:60:60).
+
+  Raises:
+    UserError: something else.
+  """
+  read = lambda part: None if part == "none" else int(part)
+  return _sequence("levels", text, read, 3) if text else usual
+
+
+def weights(text: str, usual: tuple[float | None, ...],
+            at_levels: tuple[int | None, ...]) -> tuple[float | None, ...]:
+  """Weights of the four levels in the loss from a config's argument such as 1/8:1/4:1/2:1.
+
+  Args:
+    text: fractions, or none where there is no level; "" for the usual ones, 1 for levels that
+      these leave out.
+    at_levels: superclasses at the first three stages.
+
+  Raises:
+    UserError: something else, or levels without weight and weights without level.
+  """
+  if text:
+    read = lambda part: None if part == "none" else float(fractions.Fraction(part))
+    found = _sequence("weights", text, read, 4)
+    if [weight is None for weight in found[:3]] != [level is None for level in at_levels]:
+      raise UserError(f"config argument weights={text} must be none where there is no level, and "
+                      f"only there; the levels are {at_levels}")
+    return found
+  return (*(None if level is None else weight or 1.0
+            for level, weight in zip(at_levels, usual)), usual[-1])
+
+
+def _sequence(name: str, text: str, read, length: int) -> tuple:
+  try:
+    found = tuple(read(part) for part in text.split(":"))
+  except (ValueError, ZeroDivisionError):
+    found = ()
+  if len(found) != length or any(value is not None and value <= 0 for value in found):
+    raise UserError(f"config argument {name} must be {length} numbers above 0, or none, with "
+                    f"colons between, got {text}")
+  return found
+
+
 def steps(args: Mapping[str, Any], *, data: Mapping[str, Any], model: Mapping[str, Any],
           weights: tuple[float | None, ...], group: Mapping[str, Any], train: Mapping[str, Any],
           retrain: Mapping[str, Any], evaluate: Mapping[str, Any], repeat: Mapping[str, Any],
@@ -52,7 +143,8 @@ def steps(args: Mapping[str, Any], *, data: Mapping[str, Any], model: Mapping[st
       without crops; `leak`, the papers' protocol: all training clips are trained on, a tenth of
       the test clips validates, and the accuracy on all of them ends the pruning; `init`, a model
       directory to start from, "" for random weights; `warm_start`, which goes on from the first
-      pass' weights in the second.
+      pass' weights in the second; `depth`, `levels`, `weights` and `fraction`, by which the
+      papers' figures are found.
     data: the config's section; its video shows person crops; with `leak` its
       `validation_from` is "test".
     model: fields of `video_network.Model` but for the levels.
@@ -111,29 +203,29 @@ def steps(args: Mapping[str, Any], *, data: Mapping[str, Any], model: Mapping[st
                     retrained | dict(retrain), *evaluated("retrain"))),
         dict(kind="compact", name=f"{scope}_compact", model_from=scope),
         dict(evaluate, kind="evaluate", name=f"{scope}_compact_test", split="test")]
-  return [*made, _table(args, chosen, data["dataset"], data["protocol"])]
+  paper = figures(args, data["dataset"], data["protocol"], group["levels"], weights)
+  return [*made, dict(kind="table", name="ablation", rows=_rows(args, chosen, paper),
+                      paper_of=(data["dataset"], data["protocol"]))]
 
 
-def _table(args: Mapping[str, Any], chosen: tuple[str, ...], dataset: str, protocol: str) -> dict:
-  figures = FIGURES.get((dataset, protocol), {})
+def _rows(args: Mapping[str, Any], chosen: tuple[str, ...], paper: Mapping) -> tuple[dict, ...]:
+  """The table's rows, as the ablation has them."""
   rows = []
   if args["uncropped"]:
     rows.append(dict(label="baseline (uncropped)", evaluation="baseline_test",
-                     paper=figures.get("baseline")))
-  rows.append(dict(label="+ crop", evaluation="crop_test", paper=figures.get("crop")))
+                     paper=paper.get("baseline")))
+  rows.append(dict(label="+ crop", evaluation="crop_test", paper=paper.get("crop")))
   if args["uncropped"]:
     rows.append(dict(label="+ hierarchy, no crop", evaluation="uncropped_test",
-                     paper=figures.get("hierarchy")))
+                     paper=paper.get("hierarchy")))
   rows.append(dict(label="full (crop + hierarchy)", evaluation="full_test",
-                   paper=figures.get("full")))
+                   paper=paper.get("full")))
   labels = {"altogether": "pruned altogether, pass", "by_layers": "pruned by layers, pass"}
   for scope in chosen:
     rows += [dict(label=labels[scope], evaluation="retrain_test", repeat=scope,
-                  paper=figures.get(scope)),
+                  paper=paper.get(scope)),
              dict(label="the best of them, compacted", evaluation=f"{scope}_compact_test")]
-  leak = "; validated on test clips, as in the paper" if args["leak"] else ""
-  return dict(kind="table", name="ablation", rows=tuple(rows),
-              title=f"{dataset}, {protocol}, top-1 accuracy{leak}")
+  return tuple(rows)
 
 
 def resnet(depth: int, **fields) -> dict[str, Any]:

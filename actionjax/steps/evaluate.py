@@ -141,7 +141,7 @@ def run(config: Config, context: Context) -> dict:
       batch_size=classification.fitting_batch(config.batch_size, devices, needed, room))
   result = scores.metrics() | {
       "skipped_at_preparation": len(clips.dataset.info.get("skipped", ())),
-      "split": f"{data.protocol}/{config.split}",
+      "split": f"{data.protocol}/{_name_of(config.split, data)}",
       "views": dataclasses.asdict(views),
       "params_digest": digest(jax.device_get(variables))}
   if "cut" in clips.dataset.info:
@@ -152,8 +152,13 @@ def run(config: Config, context: Context) -> dict:
     result["drop_joints"] = config.drop_joints
   if distributed.is_first():
     scores.save(context.directory, clips.dataset.index.clip_id[clips.rows])
-  return {"metrics": result,
+  return {"metrics": result, "of": (data.dataset, data.protocol),
           "scores": str((context.directory / files.FILE).relative_to(context.workdir))}
+
+
+def _name_of(split: str, data: DataConfig) -> str:
+  """A split's name; that of validation clips says whether they are test clips too."""
+  return f"{split} of test" if split == "validation" and data.validation_from == "test" else split
 
 
 def data_of(config: Config, data: DataConfig, class_names, layout: str, model,

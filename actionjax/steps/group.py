@@ -85,7 +85,7 @@ def run(config: Config, context: Context) -> dict:
   costs = search.confusion_costs(confusion, absent=config.absent)
   split = evaluated["metrics"]["split"]
   console.say(f"superclasses from the confusions on {split} ({int(readable.sum())} clips)"
-              + (", which are test clips" if split.endswith("/test") else ""))
+              + (", which are test clips" if split.endswith("test") else ""))
   levels, found = [], []
   for stage, size in enumerate(config.levels, 1):
     if size is None:

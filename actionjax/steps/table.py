@@ -8,6 +8,9 @@ from actionjax.errors import UserError
 from actionjax.steps.context import Context
 from actionjax.steps.outline import Earlier, Outline
 
+_METRICS = {"top1": "top-1 accuracy", "top5": "top-5 accuracy",
+            "mean_class_accuracy": "mean class accuracy"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -32,13 +35,16 @@ class Config:
   Attributes:
     rows: see `Row`.
     name: of the step; the file is NAME.md.
-    title: above the table.
+    title: above the table; dataset, protocol and metric if not given.
     metric: top1, top5 or mean_class_accuracy.
+    paper_of: dataset and protocol that the papers' figures are of; beside results on others they
+      are left out.
   """
   rows: tuple[Mapping[str, Any], ...]
   name: str = "table"
   title: str = ""
   metric: Literal["top1", "top5", "mean_class_accuracy"] = "top1"
+  paper_of: tuple[str, str] | None = None
 
 
 def parse(config: Config, path: str) -> tuple[Row, ...]:
@@ -76,11 +82,14 @@ def run(config: Config, context: Context) -> dict:
   Raises:
     UserError: a row names a step that did not run or measured nothing.
   """
-  lines = [config.title, ""] if config.title else []
-  lines += ["| | here, % | paper, % | clips | split | |", "| --- | --- | --- | --- | --- | --- |"]
-  for row in parse(config, context.path):
+  lines = ["| | here, % | paper, % | clips | split | |", "| --- | --- | --- | --- | --- | --- |"]
+  rows = parse(config, context.path)
+  for row in rows:
     lines += _lines(row, config, context)
-  text = "\n".join(lines)
+  single = next((row.evaluation for row in rows if row.repeat is None), None)
+  found = context.previous.get(single, {})
+  title = config.title or ", ".join([*found.get("of", ()), _METRICS[config.metric]])
+  text = "\n".join([title, "", *lines])
   path = context.workdir / f"{config.name}.md"
   if distributed.is_first():
     path.write_text(text + "\n")
@@ -111,6 +120,9 @@ def _line(label, step, paper, note, config, context) -> str:
     value = 100 * found[config.metric]
   except KeyError:
     raise UserError(f"{context.path}: step {step!r} measured no {config.metric}") from None
+  if config.paper_of is not None and "of" in context.previous[step]:
+    if tuple(context.previous[step]["of"]) != tuple(config.paper_of):
+      paper = None
   unread = f" ({found['unreadable']} unreadable)" if found.get("unreadable") else ""
   return (f"| {label} | {value:.2f} | {'–' if paper is None else f'{paper:.2f}'} | "
           f"{found['clips']}{unread} | {found['split']} | {note} |")
