@@ -158,10 +158,13 @@ def test_surveyed_and_prepared_data_say_the_same(tmp_path):
   raw_own.prepare("annotations:mine", raw, tmp_path / "data", options={"layout": "coco_17"})
   folder = catalogue.open_dataset(str(tmp_path / "data"), "annotations:mine")
   prepared = catalogue.of(folder)
+  # How many persons there are, reading the clips alone tells.
+  assert (surveyed.persons, prepared.persons) == (0, 2)
   for field in dataclasses.fields(Dataset):
-    if field.name not in ("protocols", "find", "fps"):
+    if field.name not in ("protocols", "find", "fps", "persons"):
       assert getattr(prepared, field.name) == getattr(surveyed, field.name), field.name
-  assert catalogue.facts("annotations:mine", str(tmp_path / "data")) == survey.facts
+  assert catalogue.facts("annotations:mine", str(tmp_path / "data")) == dataclasses.replace(
+      survey.facts, persons=2)
   assert prepared.options(None)["layout"] == "coco_17"
   expected = {"a": {"train": ids[:4], "validation": ids[4:5], "test": ids[5:6]},
               "b": {"train": ids[3:], "test": ids[:3]}}

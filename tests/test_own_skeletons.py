@@ -40,7 +40,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   frame = record["pose2d"][:, 3].reshape(-1, 2)
   np.testing.assert_array_equal(record["boxes"][3], [*frame.min(0), *frame.max(0)])
   raw_own.prepare("folder:whole", raw, tmp_path / "data",
-                  options={"size": 48, "whole_frames": True})
+                  options={"size": 48, "crop": "none"})
   record = raw_own.open_prepared(tmp_path / "data", "folder:whole")[0]
   assert decode_frame(record["frames"][0]).shape == (48, 64, 3)
   np.testing.assert_allclose(record["pose2d"][there], (pose[there] + 0.5) / 2 - 0.5, atol=1e-4)
@@ -121,7 +121,7 @@ def test_an_annotation_file_gives_the_skeletons(tmp_path):
   raw_own.dump(raw / "poses.pkl", {"annotations": made, "split": {}})
   lines = []
   raw_own.prepare("folder:mine", raw, tmp_path / "data", lines.append,
-                  options={"skeletons": "poses.pkl", "whole_frames": True})
+                  options={"skeletons": "poses.pkl", "crop": "none"})
   found = raw_own.by_id(raw_own.open_prepared(tmp_path / "data"))
   for i, (clip, name) in enumerate(clips.items()):
     if name:

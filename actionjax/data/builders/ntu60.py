@@ -24,7 +24,7 @@ NTU_RGBD_samples_with_missing_skeletons.txt, into the folder. Then 56,578 clips 
 40,091 / 16,487 across subjects and 37,646 / 18,932 across views. A damaged file stops the
 preparation; a clip that cannot be mended can be added to that list.
 """
-from actionjax.data.builders import _ntu, ntu120
+from actionjax.data.builders import _ntu, _ntu_skeletons, ntu120
 from actionjax.data.clips import encoding, protocols
 from actionjax.data.clips.definition import Dataset
 
@@ -38,7 +38,7 @@ _CROSS_SUBJECT = protocols.cross_subject(TRAIN_SUBJECTS)
 _CROSS_VIEW = protocols.cross_view(train_cameras=(2, 3), test_cameras=(1,))
 
 
-def find(raw_dir: str, *, video: bool, crop: bool):
+def find(raw_dir: str, *, video: bool, crop: bool | str):
   """The clips of setups 1 to 17; see `ntu.find`. Raises RawDataError."""
   return _ntu.find(raw_dir, "NTU RGB+D", SETUPS, CLIPS, MISSING_SKELETONS,
                    video=video, crop=crop)
@@ -46,10 +46,11 @@ def find(raw_dir: str, *, video: bool, crop: bool):
 
 DATASET = Dataset(
     name="ntu60",
-    version="1.2.0",
+    version="1.3.0",
     class_names=CLASS_NAMES,
     layout="kinect_v2_25",
     modality="colour",
+    persons=_ntu_skeletons.MAX_PERSONS,
     fps=_ntu.FPS,
     variants=encoding.VARIANTS,
     protocols={

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.loading import inputs, pose_sampling, sampling, transforms
 from actionjax.data.loading.framing import Framing
 from actionjax.skeletons import Layout
@@ -25,7 +26,9 @@ class Config(inputs.Input):
 
   Attributes:
     num_frames: T; drawn as in `pose_sampling.uniform_frames`.
-    persons: M, the first ones as stored; absent persons are zeros with score 0.
+    persons: M, of more the `transforms.main_persons`; absent persons are zeros with score 0. None
+      for all that a clip of the dataset may have: all are drawn into the same maps, so that the
+      network costs the same.
     size: (h, w) of the image in training, a random window of the joints' square.
     test_size: (h, w) at test.
     short_side: of the square, in pixels, before the window is drawn from whole pixels.
@@ -36,7 +39,7 @@ class Config(inputs.Input):
     frames: whose test clips: "pyskl" or "mmaction2"; see `pose_sampling.test_frames`.
   """
   num_frames: int = 48
-  persons: int = 2
+  persons: int | None = None
   size: tuple[int, int] = (56, 56)
   test_size: tuple[int, int] = (64, 64)
   short_side: int = 64
@@ -57,8 +60,8 @@ class Config(inputs.Input):
       if min(getattr(self, field)) < 1:
         raise ValueError(f"{field} must be (height, width), got {getattr(self, field)}")
     for field in ("num_frames", "persons", "short_side"):
-      if getattr(self, field) < 1:
-        raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+      if (value := getattr(self, field)) is not None and value < 1:
+        raise ValueError(f"{field} must be at least 1, got {value}")
     for field, most in (("area", 1), ("aspect", np.inf)):
       low, high = getattr(self, field)
       if not 0 < low <= high <= most:
@@ -71,6 +74,10 @@ class Config(inputs.Input):
   def room(self) -> bool:
     """The largest window of a box in its middle leaves some beside it; the whole box none."""
     return self.test_resize == "center"
+
+  def of(self, source: Dataset) -> "Config":
+    """See `inputs.Input`."""
+    return self if self.persons else dataclasses.replace(self, persons=max(1, source.persons))
 
   def check_model(self, model, layout: Layout | None, path: str) -> None:
     """Raises UserError where a model draws skeletons in another image than this one."""

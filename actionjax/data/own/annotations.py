@@ -26,7 +26,7 @@ from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.own import columns
 from actionjax.errors import RawDataError, UserError
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 OPTIONS = {"layout": "", "class_names": ""}
 _LIST_NAME = re.compile(r"(.*?)[_-]?(train|validation|valid|val|test)[_-]?(\d*)", re.IGNORECASE)
 _NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A\d{3}.*")

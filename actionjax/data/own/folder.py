@@ -31,8 +31,8 @@ from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.own import annotations, columns, listing
 from actionjax.errors import RawDataError, UserError
 
-VERSION = "1.2.0"
-OPTIONS = {"layout": "", "size": 256, "max_frames": 1500, "whole_frames": False, "table": "",
+VERSION = "1.3.0"
+OPTIONS = {"layout": "", "size": 256, "max_frames": 1500, "crop": "persons", "table": "",
            "skeletons": ""}
 ARRAYS = ("pose3d", "pose2d", "pose_score", "layout", "image_size", "fps")
 
@@ -57,7 +57,7 @@ class RawClip:
   sources: tuple
 
 
-def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layout: str,
+def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layout: str, crop: str,
            **_) -> own.Survey:
   """Lists the clips of a folder; see the module's docstring.
 
@@ -66,11 +66,14 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
     findings: takes what is wrong, clip by clip.
     table: of the clips; "" for a folder a class. skeletons: an annotation file, or "".
     layout: of the joints; "" to take the files' word, or to tell by their number.
+    crop: see `encode`.
 
   Raises:
     RawDataError: no such folder or table, or a table without the columns.
-    UserError: the layout does not fit.
+    UserError: the layout does not fit, or there is no such crop.
   """
+  if crop not in own.CROPS:
+    raise UserError(f"--crop must be one of {', '.join(own.CROPS)}, got {shown(crop, 40)}")
   root, table = listing.places(raw_dir, table)
   entries = listing.table(table, findings) if table else listing.tree(root, findings)
   files = listing.files(entries, root, findings)
@@ -119,7 +122,8 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
   modality = "colour" if any(video for _, video, _ in files) else "none"
   info = {key: value for key, value in (("subjects", subject_names), ("cameras", camera_names))
           if value}
-  facts = own.Facts(names, layout, modality, poses, tuple(protocols))
+  facts = own.Facts(names, layout, modality, poses, tuple(protocols),
+                    crop=crop if modality == "colour" and "pose2d" in poses else "none")
   return own.Survey(clips, facts, protocols, info)
 
 
@@ -257,15 +261,18 @@ def examine(raw: RawClip, findings: Findings, **options) -> own.Examined | None:
                       poses.joints, poses.notes)
 
 
-def encode(raw: RawClip, *, size: int, max_frames: int, whole_frames: bool, **_) -> dict:
+def encode(raw: RawClip, *, size: int, max_frames: int, crop: str, **_) -> dict:
   """One clip as a record.
 
-  With 2D poses, frames are cut to the persons' box over the whole clip, grown by 30 %, the longer
-  side reduced to `size`; otherwise they are whole, the shorter side reduced to `size`.
+  With 2D poses, frames are cut around the persons' box over the whole clip and reduced until the
+  shorter side of the box itself has `size` pixels; otherwise they are whole, the shorter side
+  reduced to `size`.
 
   Args:
     raw: from `survey`.
-    size: pixels. whole_frames: do not cut.
+    size: pixels.
+    crop: "persons", their box grown by 30 %; "square", with what squares around them reach, which
+      RGBPose-SlowFast looks at; "none" to keep frames whole.
     max_frames: of a longer video every second, fourth, ... frame is kept.
 
   Raises:
@@ -282,7 +289,7 @@ def encode(raw: RawClip, *, size: int, max_frames: int, whole_frames: bool, **_)
     window = None
     record.update(num_frames=given.num_frames, fps=_fps(raw))
   else:
-    place = _Place(poses, size, whole_frames)
+    place = _Place(poses, size, crop)
     video = videos.read(raw.video, place, max_frames)
     poses, window = place.poses, video.window
     record.update(num_frames=len(video.frames), fps=video.fps, frames=video.frames,
@@ -322,18 +329,16 @@ def _nobody(raw: RawClip, frames: int) -> dict[str, np.ndarray]:
 class _Place:
   """Chooses what of a video to store, once its size is known; scales 2D poses to that size."""
 
-  def __init__(self, poses: skeleton_arrays.Clean | None, size: int, whole_frames: bool):
-    self.poses, self._size, self._whole = poses, size, whole_frames
+  def __init__(self, poses: skeleton_arrays.Clean | None, size: int, crop: str):
+    self.poses, self._size, self._crop = poses, size, crop
 
   def __call__(self, width: int, height: int) -> boxes.StoredWindow:
     self.poses = _scaled(self.poses, width, height)
-    if not self._whole and self.poses is not None and self.poses.pose2d is not None:
+    if self._crop != "none" and self.poses is not None and self.poses.pose2d is not None:
       around = boxes.pose_boxes(self.poses.pose2d, self.poses.score)
       if np.isfinite(around).any():
-        return boxes.clip_window(around, width, height, longest=self._size)
-    scale = min(1.0, self._size / min(width, height))
-    return boxes.StoredWindow(0, 0, width, height, max(1, round(width * scale)),
-                              max(1, round(height * scale)))
+        return boxes.clip_window(around, width, height, self._size, square=self._crop == "square")
+    return boxes.whole_window(width, height, self._size)
 
 
 def _scaled(poses: skeleton_arrays.Clean | None, width: int,
