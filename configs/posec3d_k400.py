@@ -1,6 +1,6 @@
 """PoseC3D on Kinetics-400's 2D skeletons.
 
-  python -m actionjax.prepare --dataset=annotations --name=k400 --raw_dir=FILE.pkl
+  python -m actionjax.prepare --dataset=annotations --name=k400 --raw_dir=FOLDER/k400_hrnet.pkl
   python -m actionjax.main --config=configs/posec3d_k400.py
 
 Arguments: dataset=NAME and protocol=NAME, as prepared; network=slowonly_346|slowonly|c3d|x3d;
@@ -9,9 +9,9 @@ also mirrored (clips=1: not); batch=N, with which the learning rate grows; epoch
 evaluates a converted checkpoint, in float32, and trains nothing; released=pyskl|mmaction2, whose
 test pipeline; dtype=NAME; seed=N.
 
-Annotations that hold their keypoints are read; PYSKL's own file for Kinetics refers to a file a
-video instead, whose skeletons have to be put into one first. The recipe is PYSKL's: the network
-with blocks 3, 4, 6, weight decay 1e-4, SGD over 24 times ten epochs, on 8 GPUs of 32 clips; not run
+PYSKL's annotations for Kinetics refer to other files for the key points: put their folder `kpfiles`
+beside k400_hrnet.pkl. Up to ten persons of a frame are drawn, those of the best scores, and frames
+without anybody left out, as PYSKL does it. The recipe is PYSKL's: the network with blocks 3, 4, 6, weight decay 1e-4, SGD over 24 times ten epochs, on 8 GPUs of 32 clips; not run
 at this size here.
 
 The paper reaches 46.0 % with joints, 47.7 with limbs added.

@@ -169,11 +169,13 @@ def test_large_frames_are_reduced_but_keep_256_real_pixels(tmp_path):
   whole, cropped, square = (encode(tmp_path / "raw", variant)
                             for variant in ("uncropped", "cropped", "square"))
   assert decode_frame(whole["frames"][0]).shape == (256, 455, 3)
-  # The box grown by 10 % on each side, of what the record stores: the side that is stretched keeps
-  # its pixels; of a square it is the longer one that counts.
-  for record, side in ((cropped, min), (square, max)):
-    low, high = record["boxes"][:, :2].min(0), record["boxes"][:, 2:].max(0)
-    assert 255 <= 1.2 * side(high - low) <= 258
+  # The box of 202 x 517 pixels, grown by 10 % on each side: the side that a network stretches has
+  # fewer than 256 pixels and loses none; of a square the longer side counts.
+  points = raw_ntu.body(3)[..., 5:7].reshape(-1, 2)
+  assert (cropped["frame_to_original"][:, :2] == np.eye(2)).all()
+  for record, expected in ((cropped, points.max(0) - points.min(0)), (square, [83.5, 213.3])):
+    size = record["boxes"][:, 2:].max(0) - record["boxes"][:, :2].min(0)
+    np.testing.assert_allclose(size, expected, rtol=0.01)
   # All map back to the same pixels of the original.
   for record in (whole, cropped, square):
     affine = record["frame_to_original"].astype(np.float64)
