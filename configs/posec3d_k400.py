@@ -11,8 +11,8 @@ test pipeline; dtype=NAME; seed=N.
 
 PYSKL's annotations for Kinetics refer to other files for the key points: put their folder `kpfiles`
 beside k400_hrnet.pkl. Up to ten persons of a frame are drawn, those of the best scores, and frames
-without anybody left out, as PYSKL does it. The recipe is PYSKL's: the network with blocks 3, 4, 6, weight decay 1e-4, SGD over 24 times ten epochs, on 8 GPUs of 32 clips; not run
-at this size here.
+without anybody left out, as PYSKL does it. The recipe is PYSKL's: the network with blocks 3, 4, 6,
+weight decay 1e-4, SGD over 24 times ten epochs, on 8 GPUs of 32 clips; not run at this size here.
 
 The paper reaches 46.0 % with joints, 47.7 with limbs added.
 """

@@ -113,7 +113,8 @@ def test_skeletons_in_doubtful_boxes_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("change, message", [
     (lambda root, clip: (root / f"{clip}.pkl").unlink(), "kpfiles/.*pkl is not there; put"),
-    (lambda root, clip: raw_own.dump(root / f"{clip}.pkl", skeletons(7)), "frame_inds: must be 7 ascending"),
+    (lambda root, clip: raw_own.dump(root / f"{clip}.pkl", skeletons(7)),
+     "frame_inds: must be 7 ascending"),
     (lambda root, clip: raw_own.dump(root / f"{clip}.pkl", skeletons(161)[..., :2]),
      r"float16\[161, 17, 2\], expected numbers \[N, V, 3\]"),
     (lambda root, clip: raw_own.dump(root / f"{clip}.pkl", {"other": 1}), "has no key points of"),
