@@ -49,8 +49,8 @@ _CROP = flags.DEFINE_enum("crop", None, ["persons", "square", "none"], "folder: 
                           "around them reach, or all.")
 _LAYOUT = flags.DEFINE_string("layout", None, "folder, annotations: the joint layout, where the "
                               "number of joints does not tell.")
-_CLASS_NAMES = flags.DEFINE_string("class_names", None, "annotations: text file with a class name "
-                                   "a line.")
+_CLASS_NAMES = flags.DEFINE_string("class_names", None, "annotations, and folder with their "
+                                   "labels: text file with a class name a line.")
 _VALIDATE = flags.DEFINE_bool("validate", False, "Read your own dataset, list every fault, print "
                               "statistics, write a picture; prepare nothing.")
 _PICTURE = flags.DEFINE_string("picture", "dataset.png", "Where --validate draws the statistics.")

@@ -199,6 +199,8 @@ def main_persons(pose: np.ndarray, score: np.ndarray, persons: int) -> np.ndarra
   places = np.where(there[..., None], pose, 0).astype(np.float64)
   mean = (weight * places).sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1e-9)
   motion = (weight * (places - mean) ** 2).sum((1, 2, 3))
+  # Rounding is no motion.
+  motion[motion < 1e-9 * (weight * places**2).sum((1, 2, 3))] = 0
   return np.sort(np.lexsort((-weight.sum((1, 2, 3)), -motion))[:persons])
 
 

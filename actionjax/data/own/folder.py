@@ -16,8 +16,9 @@ Skeletons of `CLIP.mp4` are arrays in `CLIP.npz` beside it:
 
 of M persons, T frames, J joints; one pose or both. If T is not the video's number of frames, time
 is stretched evenly. Files `CLIP.npz` alone, without any video, are a dataset of skeletons. Or one
-PYSKL annotation file has the skeletons of all clips, by the videos' names; its lists become
-protocols.
+PYSKL annotation file has the skeletons of all clips, by the videos' names (NTU RGB+D's without
+their _rgb); its lists become protocols. Beside it the videos need no folder a class: where all lie
+in one folder, the file's labels count, and videos that it does not name are left out.
 """
 import dataclasses
 import pathlib
@@ -33,7 +34,7 @@ from actionjax.errors import RawDataError, UserError
 
 VERSION = "1.3.0"
 OPTIONS = {"layout": "", "size": 256, "max_frames": 1500, "crop": "persons", "table": "",
-           "skeletons": ""}
+           "skeletons": "", "class_names": ""}
 ARRAYS = ("pose3d", "pose2d", "pose_score", "layout", "image_size", "fps")
 
 
@@ -58,7 +59,7 @@ class RawClip:
 
 
 def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layout: str, crop: str,
-           **_) -> own.Survey:
+           class_names: str, **_) -> own.Survey:
   """Lists the clips of a folder; see the module's docstring.
 
   Args:
@@ -66,32 +67,43 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
     findings: takes what is wrong, clip by clip.
     table: of the clips; "" for a folder a class. skeletons: an annotation file, or "".
     layout: of the joints; "" to take the files' word, or to tell by their number.
-    crop: see `encode`.
+    crop: see `encode`. class_names: a text file with a name a line, for the labels of an annotation
+      file; "" to number them.
 
   Raises:
     RawDataError: no such folder or table, or a table without the columns.
-    UserError: the layout does not fit, or there is no such crop.
+    UserError: the layout or the class names do not fit, or there is no such crop.
   """
   if crop not in own.CROPS:
     raise UserError(f"--crop must be one of {', '.join(own.CROPS)}, got {shown(crop, 40)}")
   root, table = listing.places(raw_dir, table)
-  entries = listing.table(table, findings) if table else listing.tree(root, findings)
+  entries = listing.table(table, findings) if table else listing.tree(
+      root, findings, flat=bool(skeletons))
   files = listing.files(entries, root, findings)
   if not files and not findings.errors:
     raise RawDataError(f"{root} holds no clips: expected a folder a class with videos in it, or a "
                        "table of them (--table=FILE.csv)")
-  entries = [entry for entry, *_ in files]
-  ids = [entry.clip_id for entry in entries]
-  by_id, listed = {}, {}
+  by_id, listed, names = {}, {}, None
+  # One folder for all, and no table: the folder tells no classes, but the annotations may.
+  labelled = bool(skeletons) and not table and len({entry.label for entry, *_ in files}) < 2
+  if class_names and not labelled:
+    raise UserError("--class_names says nothing without --skeletons=FILE.pkl and all videos in one "
+                    "folder: classes are named by folders, or by the table")
   if skeletons:
-    by_id, listed = _annotations(root, skeletons, files, layout, findings)
+    by_id, listed, named = _annotations(root, skeletons, files, layout, class_names, findings)
+    if labelled:
+      names = named
+      files = [(dataclasses.replace(entry, label=names[by_id[entry.clip_id].label]), *paths)
+               for entry, *paths in files if entry.clip_id in by_id]
     layout = next((raw.layout for raw in by_id.values()), "")
     poses = tuple("pose2d" if raw.width == 2 else "pose3d" for raw in list(by_id.values())[:1])
   else:
     layout, poses = _layout([skeleton for _, _, skeleton in files if skeleton], layout)
+  entries = [entry for entry, *_ in files]
+  ids = [entry.clip_id for entry in entries]
   for field in ("subject", "camera", "split"):
     columns.check_complete(ids, [getattr(entry, field) for entry in entries], field, findings)
-  names = columns.class_names(entry.label for entry in entries)
+  names = names or columns.class_names(entry.label for entry in entries)
   label = {name: number for number, name in enumerate(names)}
   subjects, subject_names = columns.numbers([entry.subject for entry in entries])
   cameras, camera_names = columns.numbers([entry.camera for entry in entries])
@@ -152,16 +164,17 @@ def _text(array) -> str:
   return str(array[()]) if known else ""
 
 
-def _annotations(root, skeletons: str, files, layout: str, findings: Findings
-                 ) -> tuple[dict[str, annotations.RawClip], dict[str, dict[str, set]]]:
+def _annotations(root, skeletons: str, files, layout: str, class_names: str, findings: Findings
+                 ) -> tuple[dict[str, annotations.RawClip], dict[str, dict[str, set]],
+                            tuple[str, ...]]:
   """The annotations of the clips by clip id: by the whole id, else by the video's name.
 
-  Also the protocols that the file lists, of these clips.
+  Also the protocols that the file lists, of these clips, and the names of its classes.
   """
   path = pathlib.Path(skeletons)
   path = path if path.is_file() else root / skeletons
   inner = Findings()
-  surveyed = annotations.survey(str(path), inner, layout=layout, class_names="")
+  surveyed = annotations.survey(str(path), inner, layout=layout, class_names=class_names)
   # Of labels the folder has the say.
   inner.stop()
   there = {clip.clip_id: clip for clip in surveyed.clips}
@@ -183,10 +196,10 @@ def _annotations(root, skeletons: str, files, layout: str, findings: Findings
   if lacking:
     findings.warn(lacking[0], "skeletons", f"has no annotation, as {len(lacking) - 1} other clips")
   if not surveyed.listed:
-    return found, {}
+    return found, {}, surveyed.facts.class_names
   return found, {protocol: {part: {clip for clip, raw in found.items() if raw.clip_id in ids}
                             for part, ids in parts.items()}
-                 for protocol, parts in surveyed.splits.items()}
+                 for protocol, parts in surveyed.splits.items()}, surveyed.facts.class_names
 
 
 def _poses(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons | None:
