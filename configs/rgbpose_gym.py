@@ -1,6 +1,7 @@
 """RGBPose-SlowFast on FineGYM's videos and 2D skeletons (99 classes).
 
-  python -m actionjax.prepare --dataset=folder --name=gym --raw_dir=FOLDER --skeletons=gym.pkl
+  python -m actionjax.prepare --dataset=folder --name=gym --raw_dir=FOLDER --skeletons=gym.pkl \
+    --crop=square
   python -m actionjax.main --config=configs/rgbpose_gym.py
 
 Trains the network of the video and that of the skeletons alone, copies both into the joint network
@@ -14,8 +15,10 @@ of training these streams; epochs=SHARE of the released 180, 180 and 20; test=DI
 converted checkpoint, in float32, and trains nothing; network=rgbpose|rgb|pose, which it holds;
 dtype=NAME; seed=N.
 
-The clips of FOLDER lie in train/CLASS and test/CLASS; the skeletons are those of PYSKL's annotation
-file, COCO's 17 joints. A training of this size takes 8 GPUs; not run here.
+The clips of FOLDER, named like PYSKL's annotations, lie in one folder, and the labels and lists of
+that file count; or in train/CLASS and test/CLASS. The skeletons are the file's, COCO's 17 joints.
+The network of the video looks at the square around them, hence --crop=square. A training of this
+size takes 8 GPUs; not run here.
 """
 from ml_collections import ConfigDict
 

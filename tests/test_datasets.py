@@ -109,6 +109,17 @@ def test_what_contradicts_itself_is_refused(fields, message):
     dataclasses.replace(catalogue.load("utd_mhad"), **fields)
 
 
+def test_what_an_older_version_prepared_is_named_as_such(tmp_path):
+  for name, folder in (("jhmdb", "jhmdb/cropped"), ("folder:mine", "folder/mine")):
+    (tmp_path / folder / "1.1.0").mkdir(parents=True)
+    (tmp_path / folder / "1.1.0" / "info.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is not prepared in .*what is there, of version 1\.1\.0, "
+                                        "holds other pictures or poses.*run: python -m"):
+      catalogue.open_dataset(str(tmp_path), name)
+  # What no version of today has prepared is not on offer.
+  assert "prepared there" not in catalogue.not_prepared("folder:other", str(tmp_path))
+
+
 # ---- users' own ----------------------------------------------------------------------
 
 FACTS = own.Facts(("clap", "wave"), "coco_17", "colour", ("pose2d",), ("split",))

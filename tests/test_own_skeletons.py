@@ -21,7 +21,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   score[1, 2] = 0
   for name in ("clap", "wave"):
     np.savez(raw / name / "0.npz", pose2d=pose, pose_score=score)
-  raw_own.prepare("folder:mine", raw, tmp_path / "data", options={"size": 24})
+  raw_own.prepare("folder:mine", raw, tmp_path / "data", options={"size": 16})
   dataset = raw_own.open_prepared(tmp_path / "data")
   record = dataset[0]
   assert dataset.info["layout"] == "coco_17" and dataset.info["poses"] == ["pose2d"]
@@ -31,7 +31,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   x0, y0 = np.floor(low - 0.3 * (high - low))
   x1, y1 = np.ceil(high + 0.3 * (high - low)) + 1
   image = decode_frame(record["frames"][0])
-  scale = 24 / min(1.2 * (high - low))  # of the box that networks see
+  scale = 16 / min(1.2 * (high - low))  # of the box that networks see
   assert image.shape == (round((y1 - y0) * scale), round((x1 - x0) * scale), 3)
   np.testing.assert_array_equal(record["image_size"], image.shape[:2])
   affine = record["frame_to_original"].astype(float)

@@ -19,6 +19,11 @@ GPUS = 8
 NETWORKS = {"rgbpose": "joint", "rgb": "rgb", "pose": "pose"}
 
 
+def official(protocol: str) -> str:
+  """A protocol as the builders call it; lists of PYSKL's files have names of their own."""
+  return {"xsub": "cross_subject", "xset": "cross_setup"}.get(protocol, protocol)
+
+
 def variant(dataset: str) -> str | None:
   """Which variant of a dataset a config reads: frames that hold the squares around the skeletons.
 

@@ -13,10 +13,11 @@ and put them into one folder, as they are or extracted, in any subfolders:
 
 Skeletons alone are enough for models that read nothing else (--variant=skeleton: half an hour
 of one core, a few GB). Videos alone work too, but without skeletons nobody is cropped. The
-records of `cropped` take about 60 GB and 25 hours of one core, those of `uncropped` 115 GB and
-48 hours, and twice the space while they are put together; the time is shared by all cores. This
-is reckoned from one official clip: 19 ms and 12 kB a frame cropped, 36 ms and 24 kB uncropped,
-at 84 frames a clip.
+records of `cropped` take about 125 GB and 22 hours of one core, those of `square`, which
+RGBPose-SlowFast reads, 90 GB and 24 hours, those of `uncropped` 115 GB and 7 hours, and twice the
+space while they are put together; the time is shared by all cores. This is reckoned from one
+official clip: 16 ms and 26 kB a frame cropped, 18 ms and 19 kB square, 5 ms and 24 kB uncropped, at
+84 frames a clip.
 
 Clips in which Kinect tracked nobody are left out and counted; the published number is 302. To
 leave out exactly the published ones put the authors' list,

@@ -12,7 +12,7 @@ extracted or as zip archives, in any subfolders,
 
 There are 16,115 clips. Videos alone work, but without skeletons nobody is cropped; so do skeletons
 alone (--variant=skeleton: some minutes of one core). Reckoned by the frame as for NTU RGB+D, at 12
-seconds a clip, the records of `cropped` take about 45 GB and 20 hours of one core, and twice the
+seconds a clip, the records of `cropped` take up to 100 GB and 20 hours of one core, and twice the
 space while they are put together; the time is shared by all cores. A clip with video but without
 skeleton, or in which nobody was found, is kept, whole, with nobody in it.
 
