@@ -54,7 +54,7 @@ def test_annotations(official):
   clips = volleyball.read_annotations(Source(None, str(path), path.stat().st_size))
   assert list(clips) == [29885, 29905]
   names = [volleyball.CLASS_NAMES[label] for label, _ in clips.values()]
-  assert names == ["r_spike", "l_pass"]
+  assert names == ["right_spike", "left_pass"]
   players = clips[29885][1]
   assert len(players) == 12
   # "430 575 82 170 waiting ... 1648 535 70 167 standing"
@@ -68,7 +68,7 @@ def test_official_frames(official, tmp_path):
   assert any("1 annotated clips, such as 39/29905, left out" in line for line in lines)
   assert any(line.startswith("fewer than 20 frames: 1 clips") for line in lines)
   assert record["clip_id"] == "39/29885" and record["num_frames"] == 10
-  assert volleyball.CLASS_NAMES[record["label"]] == "r_spike"
+  assert volleyball.CLASS_NAMES[record["label"]] == "right_spike"
   height, width = record["image_size"].tolist()
   assert min(height, width) == 256
   original = cv2.imread(str(official / "39" / "29885" / "29885.jpg"))[..., ::-1]
@@ -131,7 +131,8 @@ def test_official_parts():
   assert sorted(sum(parts, ())) == list(range(55))
   mirror = volleyball.DATASET.mirror_classes
   names = volleyball.CLASS_NAMES
-  assert all(names[mirror[i]][1:] == name[1:] and names[mirror[i]][0] != name[0]
+  assert all({names[mirror[i]], name} == {f"{side}_{name.partition('_')[2]}"
+                                           for side in ("left", "right")}
              for i, name in enumerate(names))
 
 

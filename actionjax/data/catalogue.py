@@ -134,8 +134,9 @@ def resolve_all(settings: dict) -> dict:
 def not_prepared(name: str, data_dir) -> str:
   """The message for a dataset that is not there, with those that are."""
   place = dataset_path(data_dir, name)
-  there = sorted(f"{kind}:{path.parent.parent.name}" for kind in own.KINDS
-                 for path in place.parents[2].glob(f"{kind}/*/{own.module(kind).VERSION}/{INFO_FILE}"))
+  there = sorted(
+      f"{kind}:{path.parent.parent.name}" for kind in own.KINDS
+      for path in place.parents[2].glob(f"{kind}/*/{own.module(kind).VERSION}/{INFO_FILE}"))
   known = f"; prepared there: {', '.join(there)}" if there else ""
   flag = f" --data_dir={place.parents[2]}" if data_dir else ""
   return f"{name} is not prepared in {place}{_older(place)}; run: {own.command(name)}{flag}{known}"
@@ -147,8 +148,8 @@ def _older(place: pathlib.Path) -> str:
                   if not path.parent.name.startswith("."))
   if not others:
     return ""
-  return (f" (what is there, of version {', '.join(others)}, holds other pictures or poses than this "
-          "version makes)")
+  return (f" (what is there, of version {', '.join(others)}, holds other pictures or poses than "
+          "are read now)")
 
 
 def check_same(known: own.Facts, dataset: ClipDataset) -> None:

@@ -33,12 +33,16 @@ from actionjax.data.formats.archives import Source
 from actionjax.data.formats.findings import shown
 from actionjax.errors import RawDataError
 
-CLASS_NAMES = ("r_set", "r_spike", "r_pass", "r_winpoint", "l_set", "l_spike", "l_pass",
-               "l_winpoint")
+CLASS_NAMES = ("right_set", "right_spike", "right_pass", "right_winpoint", "left_set", "left_spike",
+               "left_pass", "left_winpoint")
+# As the files have them, where some are written r-pass.
+_ACTIVITIES = {f"{name[0]}_{name.partition('_')[2]}": label
+               for label, name in enumerate(CLASS_NAMES)}
 ACTIONS = ("blocking", "digging", "falling", "jumping", "moving", "setting", "spiking", "standing",
            "waiting")
 TITLE, CLIPS, JOINTS, MAX_PERSONS = "Volleyball", 4830, 17, 13
 BEFORE, AFTER = 10, 9
+FPS = 30.0  # of most; the files do not say
 TRAIN_VIDEOS = (1, 3, 6, 7, 10, 13, 15, 16, 18, 22, 23, 31, 32, 36, 38, 39, 40, 41, 42, 48, 50, 52,
                 53, 54)
 VALIDATION_VIDEOS = (0, 2, 8, 12, 17, 19, 24, 26, 27, 28, 30, 33, 46, 49, 51)
@@ -101,9 +105,9 @@ def read_annotations(source: Source) -> dict[int, tuple[int, tuple[Player, ...]]
       continue
     where = f"{source}, line {number}"
     frame, activity = words[0].removesuffix(".jpg"), words[1].replace("-", "_") if words[1:] else ""
-    if not frame.isdecimal() or activity not in CLASS_NAMES:
+    if not frame.isdecimal() or activity not in _ACTIVITIES:
       raise RawDataError(f"{where}: {shown(line, 40)!r} does not begin with a frame's .jpg and one "
-                         f"of {', '.join(CLASS_NAMES)}; fetch it again")
+                         f"of {', '.join(_ACTIVITIES)}; fetch it again")
     players = []
     for start in range(2, len(words), 5):
       *numbers, action = words[start:start + 5]
@@ -116,7 +120,7 @@ def read_annotations(source: Source) -> dict[int, tuple[int, tuple[Player, ...]]
       players.append(Player((x, y, x + width, y + height), action))
     if int(frame) in clips:
       raise RawDataError(f"{where}: frame {frame} is there twice; fetch it again")
-    clips[int(frame)] = CLASS_NAMES.index(activity), tuple(players)
+    clips[int(frame)] = _ACTIVITIES[activity], tuple(players)
   return clips
 
 
@@ -236,7 +240,7 @@ def encode(raw: RawClip, *, video: bool, crop: bool | str) -> dict:
   Raises:
     RawDataError: an unreadable or malformed file, or frames of different sizes; names it.
   """
-  record = {"clip_id": raw.clip_id, "label": raw.label, "setup": raw.video}
+  record = {"clip_id": raw.clip_id, "label": raw.label, "setup": raw.video, "fps": FPS}
   skeletons = _skeletons(raw) if raw.joints else {}
   inside = [frame for frame in sorted(skeletons) if -BEFORE <= frame - raw.frame <= AFTER]
   frames = [number for number, _ in raw.images] if video else inside or [raw.frame]
@@ -249,7 +253,7 @@ def encode(raw: RawClip, *, video: bool, crop: bool | str) -> dict:
   if len(frames) < BEFORE + 1 + AFTER:
     record["notes"] = (f"fewer than {BEFORE + 1 + AFTER} frames",)
   if pose is not None:
-    read = (lambda place: image_frames.read([file for _, file in raw.images], place, 0.0)
+    read = (lambda place: image_frames.read([file for _, file in raw.images], place, FPS)
             ) if video else None
     return record | encoding.fields(pose, read, crop=crop, video=video)
   around = _around(raw, frames)
@@ -261,7 +265,7 @@ def encode(raw: RawClip, *, video: bool, crop: bool | str) -> dict:
                              square=crop == "square") if crop else (
                                  boxes.whole_window(width, height, encoding.STORED_SHORT_SIDE))
 
-  stored = image_frames.read([file for _, file in raw.images], place, 0.0)
+  stored = image_frames.read([file for _, file in raw.images], place, FPS)
   return record | {
       "frames": stored.frames, "num_frames": len(stored.frames),
       "frame_to_original": stored.window.to_original, "image_size": stored.window.size,
@@ -286,7 +290,7 @@ DATASET = Dataset(
     modality="colour",
     poses=("pose2d",),
     persons=MAX_PERSONS,
-    fps=0.0,
+    fps=FPS,
     variants=encoding.VARIANTS,
     protocols={"split": _split, "validated": _parts},
     find=find,

@@ -183,7 +183,7 @@ def check_skeletons(record: dict, layout: Layout, source: str, section: str) -> 
 
 
 def main_persons(pose: np.ndarray, score: np.ndarray, persons: int) -> np.ndarray:
-  """Whom to keep where a network reads fewer persons than there are, int[min(persons, M)].
+  """Whom to keep where a network reads fewer persons than there are, int[N] in rising order.
 
   Those who move most: the sum over joints and frames of the squared distance to the joint's mean
   place, each counted by its score, so that who is seen rarely or doubtfully comes behind. Of
