@@ -35,7 +35,8 @@ def get_config(arg: str = "") -> ConfigDict:
       data=dict(
           dataset=args.dataset, protocol=args.protocol,
           variant=None if ":" in args.dataset else "skeleton", flip=0.5, threads=8, workers=0,
-          pose2d=dict(num_frames=12, **sizes, **recipe.released_pipeline(args.released))),
+          pose2d=dict(num_frames=12, persons=0, **sizes,  # all that there are
+                      **recipe.released_pipeline(args.released))),
       steps=recipe.steps(
           arg, args, model=dict(maps=dict(sigma=0.6, **sizes), dropout=0.5),
           # The learning rate is 0.4 for 256 clips.

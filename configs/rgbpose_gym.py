@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
           dataset=args.dataset, protocol=args.protocol, variant=recipe.variant(args.dataset),
           flip=0.5, threads=16, workers=0,
           video=dict(num_frames=args.frames, sampling="uniform", box="pose2d", **image),
-          pose2d=dict(num_frames=args.poses, short_side=256, **image)),
+          pose2d=dict(num_frames=args.poses, persons=0, short_side=256, **image)),
       steps=recipe.steps(
           arg, args, title=f"rgbpose_gym, {args.clips} clips", metric="mean_class_accuracy",
           paper=PAPER.get((args.frames, args.poses), {}),

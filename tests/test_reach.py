@@ -217,7 +217,7 @@ def test_all_persons_of_a_dataset_are_read(crowd):
   batch = next(pipeline.train_batches(clips, config, batch_size=3, seed=0))
   assert sorted((batch["pose_score"] > 0).all((2, 3)).sum(1)) == [1, 2, 5]
   # What a checkpoint says of its data leaves it to the dataset, too.
-  assert config.section()["pose2d"]["persons"] is None
+  assert config.section()["pose2d"]["persons"] == 0
   assert config.left_out(clips.dataset.info["persons"]) == ()
 
 
@@ -225,7 +225,7 @@ def test_all_persons_of_a_dataset_are_read(crowd):
 def test_configs_of_poses_leave_nobody_out(name):
   section = configuration.load(f"configs/posec3d_{name}.py").data
   if "pose2d" in section:
-    assert pose2d.Config(**section.pose2d).persons is None
+    assert pose2d.Config(**section.pose2d).persons == 0
 
 
 def test_of_more_persons_those_who_move_are_read_and_the_others_counted(crowd, capsys):

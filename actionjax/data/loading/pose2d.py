@@ -26,8 +26,8 @@ class Config(inputs.Input):
 
   Attributes:
     num_frames: T; drawn as in `pose_sampling.uniform_frames`.
-    persons: M, of more the `transforms.main_persons`; absent persons are zeros with score 0. None
-      for all that a clip of the dataset may have: all are drawn into the same maps, so that the
+    persons: M, of more the `transforms.main_persons`; absent persons are zeros with score 0. At 0
+      M is the most that a clip of the dataset has: all are drawn into the same maps, so that the
       network costs the same.
     size: (h, w) of the image in training, a random window of the joints' square.
     test_size: (h, w) at test.
@@ -39,7 +39,7 @@ class Config(inputs.Input):
     frames: whose test clips: "pyskl" or "mmaction2"; see `pose_sampling.test_frames`.
   """
   num_frames: int = 48
-  persons: int | None = None
+  persons: int = 0
   size: tuple[int, int] = (56, 56)
   test_size: tuple[int, int] = (64, 64)
   short_side: int = 64
@@ -59,9 +59,9 @@ class Config(inputs.Input):
     for field in ("size", "test_size"):
       if min(getattr(self, field)) < 1:
         raise ValueError(f"{field} must be (height, width), got {getattr(self, field)}")
-    for field in ("num_frames", "persons", "short_side"):
-      if (value := getattr(self, field)) is not None and value < 1:
-        raise ValueError(f"{field} must be at least 1, got {value}")
+    for field, least in (("num_frames", 1), ("persons", 0), ("short_side", 1)):
+      if getattr(self, field) < least:
+        raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
     for field, most in (("area", 1), ("aspect", np.inf)):
       low, high = getattr(self, field)
       if not 0 < low <= high <= most:

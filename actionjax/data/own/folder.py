@@ -90,7 +90,8 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
     raise UserError("--class_names says nothing without --skeletons=FILE.pkl and all videos in one "
                     "folder: classes are named by folders, or by the table")
   if skeletons:
-    by_id, listed, named = _annotations(root, skeletons, files, layout, class_names, findings)
+    by_id, listed, named = _annotations(root, skeletons, files, layout, class_names, labelled,
+                                          findings)
     if labelled:
       names = named
       files = [(dataclasses.replace(entry, label=names[by_id[entry.clip_id].label]), *paths)
@@ -164,18 +165,21 @@ def _text(array) -> str:
   return str(array[()]) if known else ""
 
 
-def _annotations(root, skeletons: str, files, layout: str, class_names: str, findings: Findings
-                 ) -> tuple[dict[str, annotations.RawClip], dict[str, dict[str, set]],
-                            tuple[str, ...]]:
+def _annotations(root, skeletons: str, files, layout: str, class_names: str, labelled: bool,
+                 findings: Findings) -> tuple[
+                     dict[str, annotations.RawClip], dict[str, dict[str, set]], tuple[str, ...]]:
   """The annotations of the clips by clip id: by the whole id, else by the video's name.
 
   Also the protocols that the file lists, of these clips, and the names of its classes.
+
+  Args:
+    labelled: whether the file has the say of labels, too.
   """
   path = pathlib.Path(skeletons)
   path = path if path.is_file() else root / skeletons
   inner = Findings()
   surveyed = annotations.survey(str(path), inner, layout=layout, class_names=class_names)
-  # Of labels the folder has the say.
+  # Of labels the folder mostly has the say.
   inner.stop()
   there = {clip.clip_id: clip for clip in surveyed.clips}
   found, used = {}, {}
@@ -194,7 +198,9 @@ def _annotations(root, skeletons: str, files, layout: str, class_names: str, fin
     raise RawDataError(f"{path}: no frame_dir is the name of a video{such}")
   lacking = [entry.clip_id for entry, *_ in files if entry.clip_id not in found]
   if lacking:
-    findings.warn(lacking[0], "skeletons", f"has no annotation, as {len(lacking) - 1} other clips")
+    others = f", as {len(lacking) - 1} other clips" if len(lacking) > 1 else ""
+    findings.warn(lacking[0], "skeletons", f"has no annotation{others}"
+                                           f"{': left out' if labelled else ''}")
   if not surveyed.listed:
     return found, {}, surveyed.facts.class_names
   return found, {protocol: {part: {clip for clip, raw in found.items() if raw.clip_id in ids}
