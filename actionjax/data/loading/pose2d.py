@@ -145,8 +145,9 @@ def image_size(record: dict) -> tuple[int, int]:
 
 def _picked(config, record, frames):
   """Skeletons in some frames; a joint that is no number counts as missing."""
-  points, score = transforms.pick_pose(record["pose2d"], record["pose_score"], frames,
-                                       config.persons)
+  # Where no dataset says how many there may be, all of this clip.
+  persons = config.persons or max(1, len(record["pose2d"]))
+  points, score = transforms.pick_pose(record["pose2d"], record["pose_score"], frames, persons)
   there = (score > 0) & np.isfinite(points).all(-1)
   return np.where(there[..., None], points, 0).astype(np.float64), np.where(there, score, 0)
 
