@@ -40,15 +40,17 @@ _TABLE = flags.DEFINE_string("table", None, "folder: CSV table with the columns 
 _SKELETONS = flags.DEFINE_string("skeletons", None, "folder: a PYSKL annotation file with the "
                                  "videos' skeletons.")
 _SIZE = flags.DEFINE_integer("size", None, "folder: pixels of the stored frames' shorter side, or "
-                             "of the longer one where they are cut to the persons (default: 256).",
+                             "of the persons' where they are cut to them (default: 256).",
                              lower_bound=16)
 _MAX_FRAMES = flags.DEFINE_integer("max_frames", None, "folder: a longer video keeps every second, "
                                    "fourth, ... frame (default: 1500).", lower_bound=2)
-_WHOLE_FRAMES = flags.DEFINE_bool("whole_frames", None, "folder: do not cut to the persons.")
+_CROP = flags.DEFINE_enum("crop", None, ["persons", "square", "none"], "folder: what to keep of "
+                          "frames around 2D skeletons: the persons' box (default), what squares "
+                          "around them reach, or all.")
 _LAYOUT = flags.DEFINE_string("layout", None, "folder, annotations: the joint layout, where the "
                               "number of joints does not tell; or a .json file that describes it.")
-_CLASS_NAMES = flags.DEFINE_string("class_names", None, "annotations: text file with a class name "
-                                   "a line.")
+_CLASS_NAMES = flags.DEFINE_string("class_names", None, "annotations, and folder with their "
+                                   "labels: text file with a class name a line.")
 _VALIDATE = flags.DEFINE_bool("validate", False, "Read your own dataset, list every fault, print "
                               "statistics, write a picture; prepare nothing.")
 _PICTURE = flags.DEFINE_string("picture", "dataset.png", "Where --validate draws the statistics.")
@@ -96,7 +98,7 @@ def _options(kind: str) -> dict:
   from actionjax.data import own
   known = own.module(kind).OPTIONS if kind in own.KINDS else {}
   given = {flag.name: flag.value for flag in (
-      _TABLE, _SKELETONS, _SIZE, _MAX_FRAMES, _WHOLE_FRAMES, _LAYOUT, _CLASS_NAMES)
+      _TABLE, _SKELETONS, _SIZE, _MAX_FRAMES, _CROP, _LAYOUT, _CLASS_NAMES)
       if flag.value is not None}
   for flag in given:
     if flag not in known:

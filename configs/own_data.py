@@ -44,7 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     model = dict(name="video_network", backbone=backbone, dropout=0.3,
                  dtype="float32" if small else "bfloat16")
   elif args.inputs == "pose2d":
-    pose2d = dict(num_frames=48, persons=2, size=(56, 56), test_size=(64, 64))
+    pose2d = dict(num_frames=48, persons=0, size=(56, 56), test_size=(64, 64))
     backbone = posec3d.backbone("slowonly_small" if small else "slowonly")
     if small:
       pose2d.update(num_frames=16, size=(32, 32), test_size=(36, 36), area=(0.8, 1.0))

@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
       name="posec3d_gym", seed=args.seed,
       data=dict(
           dataset=args.dataset, protocol=args.protocol, flip=0.5, threads=8, workers=0,
-          pose2d=dict(num_frames=48, persons=2, **sizes,
+          pose2d=dict(num_frames=48, persons=0, **sizes,  # all that there are
                       **recipe.released_pipeline(args.released))),
       steps=recipe.steps(
           arg, args, model=dict(maps=dict(sigma=0.6, **sizes), dropout=0.5),

@@ -1,6 +1,6 @@
 """PoseC3D on Kinetics-400's 2D skeletons.
 
-  python -m actionjax.prepare --dataset=annotations --name=k400 --raw_dir=FILE.pkl
+  python -m actionjax.prepare --dataset=annotations --name=k400 --raw_dir=FOLDER/k400_hrnet.pkl
   python -m actionjax.main --config=configs/posec3d_k400.py
 
 Arguments: dataset=NAME and protocol=NAME, as prepared; network=slowonly_346|slowonly|c3d|x3d;
@@ -9,10 +9,10 @@ kind=joint|limb, or joint+limb for a network each, whose scores are added, weigh
 grows; epochs=N; test=DIR evaluates a converted checkpoint, in float32, and trains nothing;
 released=pyskl|mmaction2, whose test pipeline; dtype=NAME; seed=N.
 
-Annotations that hold their keypoints are read; PYSKL's own file for Kinetics refers to a file a
-video instead, whose skeletons have to be put into one first. The recipe is PYSKL's: the network
-with blocks 3, 4, 6, weight decay 1e-4, SGD over 24 times ten epochs, on 8 GPUs of 32 clips; not run
-at this size here.
+PYSKL's annotations for Kinetics refer to other files for the key points: put their folder `kpfiles`
+beside k400_hrnet.pkl. Up to ten persons of a frame are drawn, those of the best scores, and frames
+without anybody left out, as PYSKL does it. The recipe is PYSKL's: the network with blocks 3, 4, 6,
+weight decay 1e-4, SGD over 24 times ten epochs, on 8 GPUs of 32 clips; not run at this size here.
 
 The paper reaches 46.0 % with joints, 47.7 with limbs added.
 """
@@ -33,7 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
       name="posec3d_k400", seed=args.seed,
       data=dict(
           dataset=args.dataset, protocol=args.protocol, flip=0.5, threads=8, workers=0,
-          pose2d=dict(num_frames=48, persons=10, **sizes,
+          pose2d=dict(num_frames=48, persons=0, **sizes,  # all that there are
                       **recipe.released_pipeline(args.released))),
       steps=recipe.steps(
           arg, args, model=dict(maps=dict(sigma=0.6, **sizes), dropout=0.5),

@@ -41,7 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
     # The released test pipelines show the whole of what training sees parts of.
     maps.update(test_size=(round(side * 8 / 7),) * 2)
     data.update(pose2d=dict(num_frames=frames, size=maps["size"], test_size=maps["test_size"],
-                            area=(0.8, 1.0), persons=1))
+                            area=(0.8, 1.0), persons=0))
   return configuration.config(
       name="posec3d_utd_mhad", seed=args.seed, data=data, batch_size=8, log_every=25, ema=0.995,
       steps=(

@@ -1,6 +1,6 @@
 """PoseC3D on the Volleyball dataset: what a group does, from its 2D skeletons.
 
-  python -m actionjax.prepare --dataset=annotations --name=volleyball --raw_dir=FILE.pkl
+  python -m actionjax.prepare --dataset=volleyball --variant=skeleton --raw_dir=FOLDER
   python -m actionjax.main --config=configs/posec3d_volleyball.py
 
 Arguments: dataset=NAME and protocol=NAME, as prepared; network=slowonly_narrow|slowonly|c3d|x3d;
@@ -9,10 +9,12 @@ kind=joint|limb, or joint+limb for a network each, whose scores are added, weigh
 grows; epochs=N; test=DIR evaluates a converted checkpoint, in float32, and trains nothing;
 released=pyskl|mmaction2, whose test pipeline; dtype=NAME; seed=N.
 
-All persons, up to 13, are drawn into the same maps, so that more of them cost the network nothing
-(section 4.4.3). Clips have 20 frames, of which 12 are seen; the network is half as wide, 0.52
-million parameters. The rest is the recipe for NTU RGB+D, on 8 GPUs of 32 clips: the paper has no
-other. Not run here.
+The skeletons are HRNet's in the players' tracks (`joints` of the dataset's docstring); those of an
+annotation file of one's own are dataset=annotations:NAME. All persons, up to 13, are drawn into the
+same maps, so that more of them cost the network nothing (section 4.4.3). Clips have 20 frames, of
+which 12 are seen; the network is half as wide, 0.52 million parameters. In a mirror left and right
+teams change places, and so do the labels. The rest is the recipe for NTU RGB+D, on 8 GPUs of 32
+clips: the paper has no other. Not run here.
 
 The paper reaches 91.3 %, and a graph network with 2.8 million parameters 89.2.
 """
@@ -25,15 +27,16 @@ from actionjax.papers import posec3d as recipe
 def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(
-      arg, dataset="annotations:volleyball", protocol="split", network="slowonly_narrow",
+      arg, dataset="volleyball", protocol="split", network="slowonly_narrow",
       kind="joint", weights="1:1", clips=10, batch=256, epochs=240.0, released="pyskl", test="",
       dtype="", seed=0)
   sizes = dict(size=(56, 56), test_size=(64, 64))
   return configuration.config(
       name="posec3d_volleyball", seed=args.seed,
       data=dict(
-          dataset=args.dataset, protocol=args.protocol, flip=0.5, threads=8, workers=0,
-          pose2d=dict(num_frames=12, persons=13, **sizes,
+          dataset=args.dataset, protocol=args.protocol,
+          variant=None if ":" in args.dataset else "skeleton", flip=0.5, threads=8, workers=0,
+          pose2d=dict(num_frames=12, persons=0, **sizes,  # all that there are
                       **recipe.released_pipeline(args.released))),
       steps=recipe.steps(
           arg, args, model=dict(maps=dict(sigma=0.6, **sizes), dropout=0.5),

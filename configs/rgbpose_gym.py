@@ -1,6 +1,7 @@
 """RGBPose-SlowFast on FineGYM's videos and 2D skeletons (99 classes).
 
-  python -m actionjax.prepare --dataset=folder --name=gym --raw_dir=FOLDER --skeletons=gym.pkl
+  python -m actionjax.prepare --dataset=folder --name=gym --raw_dir=FOLDER --skeletons=gym.pkl \
+    --crop=square
   python -m actionjax.main --config=configs/rgbpose_gym.py
 
 Trains the network of the video and that of the skeletons alone, copies both into the joint network
@@ -14,8 +15,10 @@ of training these streams; epochs=SHARE of the released 180, 180 and 20; test=DI
 converted checkpoint, in float32, and trains nothing; network=rgbpose|rgb|pose, which it holds;
 released=pyskl|mmaction2, whose test clips; dtype=NAME; seed=N.
 
-The clips of FOLDER lie in train/CLASS and test/CLASS; the skeletons are those of PYSKL's annotation
-file, COCO's 17 joints. A training of this size takes 8 GPUs; not run here.
+The clips of FOLDER, named like PYSKL's annotations, lie in one folder, and the labels and lists of
+that file count; or in train/CLASS and test/CLASS. The skeletons are the file's, COCO's 17 joints.
+The network of the video looks at the square around them, hence --crop=square. A training of this
+size takes 8 GPUs; not run here.
 """
 from ml_collections import ConfigDict
 
@@ -39,9 +42,10 @@ def get_config(arg: str = "") -> ConfigDict:
   return configuration.config(
       name="rgbpose_gym", seed=args.seed,
       data=dict(
-          dataset=args.dataset, protocol=args.protocol, flip=0.5, threads=16, workers=0,
+          dataset=args.dataset, protocol=args.protocol, variant=recipe.variant(args.dataset),
+          flip=0.5, threads=16, workers=0,
           video=dict(num_frames=args.frames, sampling="uniform", box="pose2d", **image),
-          pose2d=dict(num_frames=args.poses, persons=2, short_side=256, **image,
+          pose2d=dict(num_frames=args.poses, persons=0, short_side=256, **image,
                       **recipe.released_pipeline(args.released))),
       steps=recipe.steps(
           arg, args, title=f"rgbpose_gym, {args.clips} clips", metric="mean_class_accuracy",

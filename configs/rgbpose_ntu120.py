@@ -1,6 +1,6 @@
 """RGBPose-SlowFast on NTU RGB+D 120's videos and 2D skeletons.
 
-  python -m actionjax.prepare --dataset=ntu120 --raw_dir=FOLDER
+  python -m actionjax.prepare --dataset=ntu120 --variant=square --raw_dir=FOLDER
   python -m actionjax.main --config=configs/rgbpose_ntu120.py
 
 Trains the network of the video and that of the skeletons alone, copies both into the joint network
@@ -15,8 +15,12 @@ converted checkpoint, in float32, and trains nothing; network=rgbpose|rgb|pose, 
 released=pyskl|mmaction2, whose test clips; dtype=NAME; seed=N.
 
 The sensor's own skeletons are 25 joints in the colour image; the paper's are COCO's 17 of HRNet.
-For those, prepare the videos with PYSKL's annotation file
-(--dataset=folder --name=NAME --skeletons=FILE.pkl) and give dataset=folder:NAME,protocol=split.
+For those, prepare the folder of videos (S001C001P001R001A001_rgb.avi ...) with PYSKL's annotation
+file, whose labels and lists then count, and give dataset=folder:NAME,protocol=xsub:
+  python -m actionjax.prepare --dataset=folder --name=NAME --raw_dir=FOLDER --crop=square \
+    --skeletons=ntu120_hrnet.pkl
+The network of the video looks at the square around the skeletons, which the released code cuts out
+of whole frames: the variant `square` stores what it reaches, for variant `cropped` a plan says no.
 A training of this size takes 8 GPUs; not run here.
 """
 from ml_collections import ConfigDict
@@ -39,13 +43,14 @@ def get_config(arg: str = "") -> ConfigDict:
   return configuration.config(
       name="rgbpose_ntu120", seed=args.seed,
       data=dict(
-          dataset=args.dataset, protocol=args.protocol, flip=0.5, threads=16, workers=0,
+          dataset=args.dataset, protocol=args.protocol, variant=recipe.variant(args.dataset),
+          flip=0.5, threads=16, workers=0,
           video=dict(num_frames=args.frames, sampling="uniform", box="pose2d", **image),
-          pose2d=dict(num_frames=args.poses, persons=2, short_side=256, **image,
+          pose2d=dict(num_frames=args.poses, persons=0, short_side=256, **image,
                       **recipe.released_pipeline(args.released))),
       steps=recipe.steps(
           arg, args, title=f"rgbpose_ntu120, {args.clips} clips", metric="top1",
-          paper=PAPER.get((args.protocol, args.frames, args.poses), {}),
+          paper=PAPER.get((recipe.official(args.protocol), args.frames, args.poses), {}),
           # Maps are a quarter of the video.
           model=dict(dropout=0.5, maps=dict(sigma=0.7, scale=0.25, size=(56, 56),
                                             test_size=(64, 64))),

@@ -15,6 +15,11 @@ def pos_img(frames: int, seed: int = 0) -> np.ndarray:
   return np.round(body[:, :, None] + [[[2.0]], [[0]]] * np.arange(frames), 3)
 
 
+def pixels(frames: int, seed: int = 0) -> np.ndarray:
+  """float64[T,15,2]: where these joints are in an image whose first pixel is at 0, not at 1."""
+  return pos_img(frames, seed).transpose(2, 1, 0) - 1
+
+
 def image(t: int, size=(320, 240)) -> np.ndarray:
   """uint8[H,W,3]: frame t, RGB; a gradient, and a bright square whose place tells t."""
   width, height = size

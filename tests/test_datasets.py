@@ -109,6 +109,17 @@ def test_what_contradicts_itself_is_refused(fields, message):
     dataclasses.replace(catalogue.load("utd_mhad"), **fields)
 
 
+def test_what_an_older_version_prepared_is_named_as_such(tmp_path):
+  for name, folder in (("jhmdb", "jhmdb/cropped"), ("folder:mine", "folder/mine")):
+    (tmp_path / folder / "1.1.0").mkdir(parents=True)
+    (tmp_path / folder / "1.1.0" / "info.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is not prepared in .*what is there, of version 1\.1\.0, "
+                                        "holds other pictures or poses.*run: python -m"):
+      catalogue.open_dataset(str(tmp_path), name)
+  # What no version of today has prepared is not on offer.
+  assert "prepared there" not in catalogue.not_prepared("folder:other", str(tmp_path))
+
+
 # ---- users' own ----------------------------------------------------------------------
 
 FACTS = own.Facts(("clap", "wave"), "coco_17", "colour", ("pose2d",), ("split",))
@@ -158,10 +169,13 @@ def test_surveyed_and_prepared_data_say_the_same(tmp_path):
   raw_own.prepare("annotations:mine", raw, tmp_path / "data", options={"layout": "coco_17"})
   folder = catalogue.open_dataset(str(tmp_path / "data"), "annotations:mine")
   prepared = catalogue.of(folder)
+  # How many persons there are, reading the clips alone tells.
+  assert (surveyed.persons, prepared.persons) == (0, 2)
   for field in dataclasses.fields(Dataset):
-    if field.name not in ("protocols", "find", "fps"):
+    if field.name not in ("protocols", "find", "fps", "persons"):
       assert getattr(prepared, field.name) == getattr(surveyed, field.name), field.name
-  assert catalogue.facts("annotations:mine", str(tmp_path / "data")) == survey.facts
+  assert catalogue.facts("annotations:mine", str(tmp_path / "data")) == dataclasses.replace(
+      survey.facts, persons=2)
   assert prepared.options(None)["layout"] == "coco_17"
   expected = {"a": {"train": ids[:4], "validation": ids[4:5], "test": ids[5:6]},
               "b": {"train": ids[3:], "test": ids[:3]}}

@@ -50,7 +50,7 @@ def test_joints_and_splits_survive_preparation_exactly(tmp_path):
   assert dataset.index.clip_id.tolist() == sorted(CLIPS) and dataset.info["modality"] == "none"
   for number, clip in enumerate(dataset.index.clip_id):
     record = dataset[number]
-    expected = raw_jhmdb.pos_img(4, list(CLIPS).index(clip)).transpose(2, 1, 0)
+    expected = raw_jhmdb.pixels(4, list(CLIPS).index(clip))
     np.testing.assert_array_equal(record["pose2d"], expected[None].astype(np.float32))
     assert (record["pose_score"] == 1).all() and record["pose3d"].size == 0
     assert record["image_size"].tolist() == [240, 320]
@@ -70,13 +70,13 @@ def test_whole_frames(tmp_path):
     difference = images.decode_frame(frame).astype(int) - raw_jhmdb.image(t)
     assert np.abs(difference).mean() < 3
   np.testing.assert_array_equal(record["pose2d"][0],
-                                raw_jhmdb.pos_img(3).transpose(2, 1, 0).astype(np.float32))
+                                raw_jhmdb.pixels(3).astype(np.float32))
 
 
 def test_cropped_frames_and_joints_share_the_stored_pixels(tmp_path):
   raw_jhmdb.write(tmp_path, {"catch/a": (1, 1, 1)}, frames=3)
   record = preparing.encode(jhmdb, tmp_path, "cropped")
-  points = raw_jhmdb.pos_img(3).transpose(2, 1, 0)
+  points = raw_jhmdb.pixels(3)
   low, high = points.min((0, 1)), points.max((0, 1))
   start = np.maximum(np.floor(low - 0.3 * (high - low)), 0).astype(int)
   end = np.minimum(np.ceil(high + 0.3 * (high - low)) + 1, [320, 240]).astype(int)
@@ -105,7 +105,7 @@ def test_joints_of_another_length_are_matched_in_proportion_and_counted(tmp_path
   dataset, lines = preparing.prepare("jhmdb", raw, tmp_path, "uncropped")
   picks = np.floor((np.arange(5) + 0.5) * 6 / 5).astype(int)
   np.testing.assert_array_equal(
-      dataset[0]["pose2d"][0], raw_jhmdb.pos_img(6).transpose(2, 1, 0)[picks].astype(np.float32))
+      dataset[0]["pose2d"][0], raw_jhmdb.pixels(6)[picks].astype(np.float32))
   assert "skeletons matched in proportion to a video of another length: 1 clips, such as catch/a" \
       in lines
   for number in (3, 4, 5):
@@ -245,8 +245,8 @@ def test_pickles_of_all_splits_become_one_dataset(tmp_path):
   for label, pose in (a, b, c):
     record = found[len(pose)]
     assert jhmdb.CLASS_NAMES[record["label"]] == label
-    # The README's pos_world of scale 1, solved for the pixels of 320x240.
-    pixels = np.stack([(pose[..., 0] * 240 / 320 + 0.5) * 320, (pose[..., 1] + 0.5) * 240], -1)
+    # The README's pos_world of scale 1, solved for the pixels of 320x240, which count from 1.
+    pixels = np.stack([(pose[..., 0] * 240 / 320 + 0.5) * 320, (pose[..., 1] + 0.5) * 240], -1) - 1
     np.testing.assert_allclose(record["pose2d"][0], pixels, atol=1e-4)
   ids = {name: found[len(pose)]["clip_id"] for name, (_, pose) in zip("abc", (a, b, c))}
   assert parts(dataset) == {"split_1": ({ids["a"], ids["b"]}, {ids["c"]}),
@@ -293,7 +293,7 @@ def test_real_pickles(real_data, tmp_path):
   rows = protocols.split(dataset.index, jhmdb.DATASET.protocols["split_2"], "test")
   stored = sorted((jhmdb.CLASS_NAMES[dataset[i]["label"]], dataset[i]["pose2d"][0].sum(dtype=float),
                    len(dataset[i]["boxes"])) for i in rows.tolist())
-  given = sorted((label, (pose * 240 + [160, 120]).sum(), len(pose))
+  given = sorted((label, (pose * 240 + [159, 119]).sum(), len(pose))
                  for label, pose in zip(content["label"], content["pose"]))
   assert [(a, c) for a, _, c in stored] == [(a, c) for a, _, c in given]
   np.testing.assert_allclose([b for _, b, _ in stored], [b for _, b, _ in given], rtol=1e-5)
@@ -304,3 +304,16 @@ def test_real_pickles(real_data, tmp_path):
       (pose[:, layout.index("left_ankle"), 1] - pose[:, layout.index("head"), 1]).ravel()
       for pose in (dataset[int(i)]["pose2d"][0] for i in walking)])
   assert 0.7 * 240 < np.median(heights) < 240
+
+
+def test_a_real_clip_has_its_joints_where_they_were_marked(real_data, tmp_path):
+  """Official joint positions, read by SciPy: MATLAB's first pixel is 1, a record's is 0."""
+  import scipy.io
+  place = tmp_path / "raw" / "joint_positions" / "wave" / "clip"
+  place.mkdir(parents=True)
+  shutil.copy(real_data / "real" / "jhmdb" / "joint_positions.mat", place)
+  raw_jhmdb.splits(tmp_path / "raw", {"wave/clip": (1, 1, 2)})
+  record = preparing.encode(jhmdb, tmp_path / "raw", "skeleton")
+  marked = scipy.io.loadmat(place / "joint_positions.mat")["pos_img"]
+  np.testing.assert_allclose(record["pose2d"][0], marked.transpose(2, 1, 0) - 1, atol=1e-4)
+  assert record["pose2d"][0, 0, 0].tolist() == [285.5, 105.5]  # the file says 286.5 and 106.5

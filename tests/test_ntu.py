@@ -43,7 +43,8 @@ def test_classes():
   for builder in (ntu60, ntu120):
     dataset = builder.DATASET
     assert (dataset.layout, dataset.modality, dataset.fps) == ("kinect_v2_25", "colour", 30)
-    assert list(dataset.variants) == ["cropped", "uncropped", "skeleton"]
+    assert list(dataset.variants) == ["cropped", "square", "uncropped", "skeleton"]
+    assert dataset.persons == 2
 
 
 def test_training_subjects():
@@ -165,15 +166,18 @@ def test_video_and_joints_share_the_stored_pixels(raw, truth, tmp_path, variant)
 def test_large_frames_are_reduced_but_keep_256_real_pixels(tmp_path):
   write_skeleton(tmp_path / "raw", raw_ntu.text(3, {1: (0, raw_ntu.body(3))}))
   raw_ntu.video(tmp_path / "raw" / f"{CLIP}_rgb.avi", 3, size=(1920, 1080))
-  whole, cropped = encode(tmp_path / "raw", "uncropped"), encode(tmp_path / "raw", "cropped")
+  whole, cropped, square = (encode(tmp_path / "raw", variant)
+                            for variant in ("uncropped", "cropped", "square"))
   assert decode_frame(whole["frames"][0]).shape == (256, 455, 3)
-  assert max(decode_frame(cropped["frames"][0]).shape) == 342
-  # The box grown by 10 % on each side, of what the record stores.
-  x0, y0, x1, y1 = cropped["boxes"][:, 0].min(), cropped["boxes"][:, 1].min(), *(
-      cropped["boxes"][:, 2:].max(0))
-  assert 255 <= 1.2 * max(x1 - x0, y1 - y0) <= 258
-  # Both map back to the same pixels of the original.
-  for record in (whole, cropped):
+  # The box of 202 x 517 pixels, grown by 10 % on each side: the side that a network stretches has
+  # fewer than 256 pixels and loses none; of a square the longer side counts.
+  points = raw_ntu.body(3)[..., 5:7].reshape(-1, 2)
+  assert (cropped["frame_to_original"][:, :2] == np.eye(2)).all()
+  for record, expected in ((cropped, points.max(0) - points.min(0)), (square, [83.5, 213.3])):
+    size = record["boxes"][:, 2:].max(0) - record["boxes"][:, :2].min(0)
+    np.testing.assert_allclose(size, expected, rtol=0.01)
+  # All map back to the same pixels of the original.
+  for record in (whole, cropped, square):
     affine = record["frame_to_original"].astype(np.float64)
     back = record["pose2d"][0] @ affine[:, :2].T + affine[:, 2]
     np.testing.assert_allclose(back, raw_ntu.body(3)[..., 5:7], atol=0.01)
@@ -364,7 +368,7 @@ def test_real_video(real_data, tmp_path):
   record = encode(tmp_path, "cropped")
   assert len(record["frames"]) == 103 and record["label"] == 0
   around = boxes.pose_boxes(raw_ntu.body(103)[None, ..., 5:7], np.ones((1, 103, 25)))
-  window = boxes.clip_window(around, 1920, 1080, longest=342)
+  window = boxes.clip_window(around, 1920, 1080, 256)
   np.testing.assert_array_equal(record["frame_to_original"], window.to_original)
   import av
   with av.open(str(tmp_path / f"{name}_rgb.avi")) as container:

@@ -1,4 +1,5 @@
 """Skeletons beside videos of one's own, or without them."""
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from actionjax.data.loading import pose3d
 from actionjax.data.loading.clip_transform import ClipTransform
 from actionjax.data.loading.config import DataConfig
 from actionjax.data.own import validation
-from actionjax.errors import RawDataError
+from actionjax.errors import RawDataError, UserError
 from tests import raw_own
 
 
@@ -20,7 +21,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   score[1, 2] = 0
   for name in ("clap", "wave"):
     np.savez(raw / name / "0.npz", pose2d=pose, pose_score=score)
-  raw_own.prepare("folder:mine", raw, tmp_path / "data", options={"size": 24})
+  raw_own.prepare("folder:mine", raw, tmp_path / "data", options={"size": 16})
   dataset = raw_own.open_prepared(tmp_path / "data")
   record = dataset[0]
   assert dataset.info["layout"] == "coco_17" and dataset.info["poses"] == ["pose2d"]
@@ -30,7 +31,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   x0, y0 = np.floor(low - 0.3 * (high - low))
   x1, y1 = np.ceil(high + 0.3 * (high - low)) + 1
   image = decode_frame(record["frames"][0])
-  scale = 24 / max(x1 - x0, y1 - y0)
+  scale = 16 / min(1.2 * (high - low))  # of the box that networks see
   assert image.shape == (round((y1 - y0) * scale), round((x1 - x0) * scale), 3)
   np.testing.assert_array_equal(record["image_size"], image.shape[:2])
   affine = record["frame_to_original"].astype(float)
@@ -40,7 +41,7 @@ def test_skeletons_crop_the_video_and_follow_it(tmp_path):
   frame = record["pose2d"][:, 3].reshape(-1, 2)
   np.testing.assert_array_equal(record["boxes"][3], [*frame.min(0), *frame.max(0)])
   raw_own.prepare("folder:whole", raw, tmp_path / "data",
-                  options={"size": 48, "whole_frames": True})
+                  options={"size": 48, "crop": "none"})
   record = raw_own.open_prepared(tmp_path / "data", "folder:whole")[0]
   assert decode_frame(record["frames"][0]).shape == (48, 64, 3)
   np.testing.assert_allclose(record["pose2d"][there], (pose[there] + 0.5) / 2 - 0.5, atol=1e-4)
@@ -121,7 +122,7 @@ def test_an_annotation_file_gives_the_skeletons(tmp_path):
   raw_own.dump(raw / "poses.pkl", {"annotations": made, "split": {}})
   lines = []
   raw_own.prepare("folder:mine", raw, tmp_path / "data", lines.append,
-                  options={"skeletons": "poses.pkl", "whole_frames": True})
+                  options={"skeletons": "poses.pkl", "crop": "none"})
   found = raw_own.by_id(raw_own.open_prepared(tmp_path / "data"))
   for i, (clip, name) in enumerate(clips.items()):
     if name:
@@ -154,3 +155,53 @@ def test_broken_skeleton_files_are_named(tmp_path, arrays, message):
     np.savez(raw / "wave/0.npz", **arrays)
   with pytest.raises(RawDataError, match=f"wave/0.*{message}"):
     raw_own.prepare("folder:mine", raw, tmp_path / "data")
+
+
+# ---- videos that the annotations label -------------------------------------------------------
+
+NTU = [f"S001C00{camera}P00{person}R001A{action:03d}" for camera, person, action in (
+    (1, 1, 1), (2, 1, 1), (1, 2, 13), (3, 2, 13), (2, 1, 60), (1, 2, 60))]
+
+
+def _ntu(root, folder: str):
+  """Videos named as NTU RGB+D's in one folder, and PYSKL's form of annotations beside it."""
+  made = []
+  for i, name in enumerate(NTU):
+    raw_own.video(root / folder / f"{name}_rgb.avi", 5)
+    made.append(raw_own.annotation(name, int(name[-3:]) - 1, seed=i, shape=(1, 5, 17)))
+  raw_own.video(root / folder / "S001C001P001R001A120_rgb.avi", 5)
+  raw_own.dump(root / "ntu60_hrnet.pkl", {"annotations": made, "split": {
+      "xsub_train": NTU[:4], "xsub_val": NTU[4:], "xview_train": NTU[1::2],
+      "xview_val": NTU[::2]}})
+
+
+@pytest.mark.parametrize("folder", [".", "nturgb+d_rgb"])
+def test_a_flat_folder_of_videos_beside_an_annotation_file(tmp_path, folder):
+  raw, lines = tmp_path / "raw", []
+  _ntu(raw, folder)
+  raw_own.prepare("folder:ntu", raw, tmp_path / "data", lines.append,
+                  options={"skeletons": "ntu60_hrnet.pkl", "crop": "square"})
+  dataset = raw_own.open_prepared(tmp_path / "data", "folder:ntu")
+  # Labels are the file's numbers, 60 classes, however many of them have clips.
+  assert dataset.info["class_names"] == [str(label) for label in range(60)]
+  found = {clip.rpartition("/")[2]: record["label"] for clip, record in
+           raw_own.by_id(dataset).items()}
+  assert found == {f"{name}_rgb": int(name[-3:]) - 1 for name in NTU}
+  assert dataset.info["protocols"] == ["xsub", "xview"]
+  assert any(line.endswith("A120_rgb: skeletons: has no annotation: left out")
+             for line in lines)
+  assert own.Facts.of(dataset.info).crop == "square"
+
+
+def test_names_for_the_labels_of_annotations(tmp_path):
+  _ntu(tmp_path / "raw", "videos")
+  names = tmp_path / "names.txt"
+  names.write_text("\n".join(f"action {n}" for n in range(1, 61)))
+  options = {"skeletons": "ntu60_hrnet.pkl", "class_names": str(names)}
+  raw_own.prepare("folder:ntu", tmp_path / "raw", tmp_path / "data", options=options)
+  dataset = raw_own.open_prepared(tmp_path / "data", "folder:ntu")
+  assert dataset.info["class_names"][12] == "action 13"
+  raw_own.folder(tmp_path / "classes", clips=1)
+  shutil.copy(tmp_path / "raw" / "ntu60_hrnet.pkl", tmp_path / "classes")
+  with pytest.raises(UserError, match="--class_names says nothing without"):
+    raw_own.prepare("folder:other", tmp_path / "classes", tmp_path / "data", options=options)

@@ -11,7 +11,7 @@ SMALL = dict(name="adamw", schedule="cosine", warmup=0.1, clip_norm=5.0)
 # PYSKL's configs/posec3d: 8 GPUs of 32 clips, 24 epochs of a data set repeated ten times.
 POSEC3D_SGD = dict(name="sgd", learning_rate=0.4, momentum=0.9, weight_decay=3e-4, decay_all=True,
                    schedule="cosine", clip_norm=40.0)
-POSEC3D_CLIP = dict(num_frames=48, persons=2, size=(56, 56), test_size=(64, 64))
+POSEC3D_CLIP = dict(num_frames=48, persons=0, size=(56, 56), test_size=(64, 64))
 POSEC3D = dict(batch_size=256, epochs=240.0, optim=POSEC3D_SGD,
                data=dict(flip=0.5, pose2d=POSEC3D_CLIP),
                model=dict(dropout=0.5, maps=dict(sigma=0.6, size=(56, 56), test_size=(64, 64)),
@@ -20,7 +20,7 @@ POSEC3D = dict(batch_size=256, epochs=240.0, optim=POSEC3D_SGD,
 # PYSKL's configs/rgbpose_conv3d: 8 GPUs of 12, 16 and 6 clips; 18 epochs of ten, and 20.
 RGBPOSE_SGD = dict(name="sgd", momentum=0.9, decay_all=True, clip_norm=40.0)
 RGBPOSE_DATA = dict(flip=0.5, video=dict(num_frames=8, size=(224, 224), test_size=(256, 256)),
-                    pose2d=dict(num_frames=32, persons=2, size=(224, 224), test_size=(256, 256)))
+                    pose2d=dict(num_frames=32, persons=0, size=(224, 224), test_size=(256, 256)))
 RGBPOSE_MODEL = dict(dropout=0.5, maps=dict(sigma=0.7, scale=0.25, size=(56, 56),
                                             test_size=(64, 64)))
 RGBPOSE = {
@@ -80,10 +80,10 @@ TRAININGS = {
     "posec3d_gym": {"network": POSEC3D},
     "posec3d_k400": {"network": dict(
         POSEC3D, optim=dict(POSEC3D_SGD, weight_decay=1e-4),
-        data=dict(pose2d=dict(POSEC3D_CLIP, persons=10)),
+        data=dict(pose2d=POSEC3D_CLIP),
         model=dict(backbone=dict(stage_sizes=(3, 4, 6), width=32)))},
     "posec3d_volleyball": {"network": dict(
-        POSEC3D, data=dict(pose2d=dict(POSEC3D_CLIP, num_frames=12, persons=13)),
+        POSEC3D, data=dict(pose2d=dict(POSEC3D_CLIP, num_frames=12)),
         model=dict(backbone=dict(stage_sizes=(4, 6, 3), width=16)))},
     "posec3d_utd_mhad:cpu": {"network": dict(
         batch_size=8, epochs=125.0, ema=0.995, data=dict(pose=dict(num_poses=16, rotate=30.0)),

@@ -210,7 +210,7 @@ def test_released_codes_draw_different_frames():
     (dict(size=(56,)), r"size must be \(an integer, an integer\), got \(56,\)"),
     (dict(num_frames=0), "num_frames must be at least 1, got 0"),
     (dict(area=(0.5, 1.2)), r"area must be two rising bounds in \(0, 1\], got 0.5, 1.2"),
-    (dict(persons=0), "persons must be at least 1"),
+    (dict(persons=-1), "persons must be at least 0"),
     (dict(aspect=(2, 1)), "aspect must be two rising bounds"),
     (dict(padding=-1), "hw_ratio must be above 0 and padding 0 or more")])
 def test_wrong_sections(fields, message):

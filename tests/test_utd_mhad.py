@@ -159,17 +159,17 @@ def test_skeleton_alone(tmp_path):
 
 
 def test_large_boxes_are_reduced_and_map_back():
-  window = boxes.clip_window(np.array([[100.0, 50, 900, 350]]), 1920, 1080)
+  window = boxes.clip_window(np.array([[100.0, 50, 900, 350]]), 1920, 1080, 80)
   assert (window.x0, window.y0, window.x1, window.y1) == (0, 0, 1141, 441)
-  assert (window.width, window.height) == (256, 99)  # 441 * 256 / 1141 = 98.9
-  corners = np.array([[-0.5, -0.5], [255.5, 98.5]])  # the outer edges of the corner pixels
+  assert (window.width, window.height) == (254, 98)  # reduced by 80 / 360, of the box grown by 10 %
+  corners = np.array([[-0.5, -0.5], [253.5, 97.5]])  # the outer edges of the corner pixels
   back = corners @ window.to_original[:, :2].T + window.to_original[:, 2]
   np.testing.assert_allclose(back, [[-0.5, -0.5], [1140.5, 440.5]], atol=1e-3)
   np.testing.assert_allclose(window.to_stored(back), corners, atol=1e-4)
   frame = np.full((1080, 1920), 700, np.uint16)
   frame[:, ::2] = 0
   assert set(np.unique(window.cut(frame))) <= {0, 700}  # depth is never mixed
-  assert window.cut(frame).shape == (99, 256)
+  assert window.cut(frame).shape == (98, 254)
 
 
 def test_joints_outside_the_image_still_give_a_window():

@@ -46,7 +46,7 @@ def open_dataset(data_dir, name: str, variant: str | None = None) -> ClipDataset
     raw = " --raw_dir=FOLDER_OF_THE_RAW_FILES" if load(name).needs_raw else ""
     place = f" --data_dir={path.parents[2]}" if data_dir else ""
     chosen = f" --variant={variant}" if variant else ""
-    raise UserError(f"{name} is not prepared in {path}; run: "
+    raise UserError(f"{name} is not prepared in {path}{_older(path)}; run: "
                     f"python -m actionjax.prepare --dataset={name}{raw}{place}{chosen}")
   return ClipDataset(path)
 
@@ -134,11 +134,22 @@ def resolve_all(settings: dict) -> dict:
 def not_prepared(name: str, data_dir) -> str:
   """The message for a dataset that is not there, with those that are."""
   place = dataset_path(data_dir, name)
-  there = sorted(f"{kind}:{path.parent.parent.name}" for kind in own.KINDS
-                 for path in place.parents[2].glob(f"{kind}/*/*/{INFO_FILE}"))
+  there = sorted(
+      f"{kind}:{path.parent.parent.name}" for kind in own.KINDS
+      for path in place.parents[2].glob(f"{kind}/*/{own.module(kind).VERSION}/{INFO_FILE}"))
   known = f"; prepared there: {', '.join(there)}" if there else ""
   flag = f" --data_dir={place.parents[2]}" if data_dir else ""
-  return f"{name} is not prepared in {place}; run: {own.command(name)}{flag}{known}"
+  return f"{name} is not prepared in {place}{_older(place)}; run: {own.command(name)}{flag}{known}"
+
+
+def _older(place: pathlib.Path) -> str:
+  """What to say of a dataset that another version of its builder prepared beside a place."""
+  others = sorted(path.parent.name for path in place.parent.glob(f"*/{INFO_FILE}")
+                  if not path.parent.name.startswith("."))
+  if not others:
+    return ""
+  return (f" (what is there, of version {', '.join(others)}, holds other pictures or poses than "
+          "are read now)")
 
 
 def check_same(known: own.Facts, dataset: ClipDataset) -> None:

@@ -22,6 +22,20 @@ RELEASED = {"pyskl": {}, "mmaction2": dict(frames="mmaction2")}
 NETWORKS = {"rgbpose": "joint", "rgb": "rgb", "pose": "pose"}
 
 
+def official(protocol: str) -> str:
+  """A protocol as the builders call it; lists of PYSKL's files have names of their own."""
+  return {"xsub": "cross_subject", "xset": "cross_setup"}.get(protocol, protocol)
+
+
+def variant(dataset: str) -> str | None:
+  """Which variant of a dataset a config reads: frames that hold the squares around the skeletons.
+
+  The released code cuts these squares out of whole frames. A folder of the user's own, KIND:NAME,
+  has no variants; it is prepared with --crop=square.
+  """
+  return None if ":" in dataset else "square"
+
+
 def training(args: Mapping[str, Any], *, clips: int, epochs: int,
              optim: Mapping[str, Any]) -> dict:
   """A released training on as many GPUs and for such a share of its epochs as arguments say.

@@ -6,6 +6,7 @@ whether shapes, classes and clips go together.
 """
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from actionjax import models
+from actionjax import console, models
 from actionjax.data import catalogue
 from actionjax.data.clips.dataset import INFO_FILE
 from actionjax.data.loading import pipeline
@@ -167,11 +168,15 @@ class Earlier:
       source = data.source
       source.variant(data.variant)
       source.protocol(data.protocol)
+      data.check_reach()
       if split not in pipeline.SPLITS:
         raise UserError(f"split must be one of {', '.join(pipeline.SPLITS)}, got {split!r}")
       folder = catalogue.dataset_path(self.data_dir, data.dataset, data.variant)
       if (folder / INFO_FILE).exists():
-        return len(pipeline.open_split(data, self.data_dir, split))
+        clips = pipeline.open_split(data, self.data_dir, split)
+        for line in data.left_out(clips.dataset.info.get("persons", {})):
+          _say_once(line)
+        return len(clips)
       if any(outline.prepares == (data.dataset, source.variant(data.variant))
              for outline in self.outlines.values()):
         return None
@@ -189,6 +194,12 @@ class Earlier:
       raise UserError(f"{path} must be at least 1, got {size}")
     if self.mesh is not None:
       sharding.check_batch_size(size, self.mesh, path)
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+  """Says what several steps would say alike; a cache remembers it."""
+  console.say(line)
 
 
 @contextlib.contextmanager

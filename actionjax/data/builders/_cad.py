@@ -139,7 +139,7 @@ def _pose(raw: RawClip) -> encoding.Pose | None:
   return encoding.Pose(np.where(score[..., None] > 0, points, 0), score, raw.size, pose)
 
 
-def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
+def encode(raw: RawClip, *, video: bool, crop: bool | str) -> dict:
   """One clip as a record (see `data/clips/record.py`).
 
   Args:

@@ -162,7 +162,7 @@ def pose(source: Source, size: tuple[int, int]) -> encoding.Pose:
 
 # ---- records ---------------------------------------------------------------------------------
 
-def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
+def encode(raw: RawClip, *, video: bool, crop: bool | str) -> dict:
   """One clip with colour video as a record (see `data/clips/record.py`).
 
   Args:
@@ -178,7 +178,7 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
   return _record(raw, found, read, video=video, crop=crop)
 
 
-def encode_depth(raw: RawClip, *, video: bool, crop: bool) -> dict:
+def encode_depth(raw: RawClip, *, video: bool, crop: bool | str) -> dict:
   """One clip with depth video as a record; see `encode`."""
   counts = np.zeros(2**16, np.int64)
 
@@ -196,7 +196,7 @@ def encode_depth(raw: RawClip, *, video: bool, crop: bool) -> dict:
   return record
 
 
-def _record(raw: RawClip, found, read, *, video: bool, crop: bool) -> dict:
+def _record(raw: RawClip, found, read, *, video: bool, crop: bool | str) -> dict:
   return {"clip_id": raw.clip_id, "label": raw.action - 1, "subject": raw.subject,
           "setup": raw.episode, "fps": FPS} | encoding.fields(
               found, read, crop=crop, video=video, names=(raw.video, raw.skeleton), apart=APART)

@@ -59,7 +59,7 @@ def _numbers(match: re.Match, source: Source) -> tuple[int, ...]:
 
 
 def find(raw_dir: str, title: str, setups: range, total: int, missing: int,
-         *, video: bool, crop: bool) -> definition.Found:
+         *, video: bool, crop: bool | str) -> definition.Found:
   """The clips in a folder, however its files are spread over zip archives and subfolders.
 
   Left out, and said so in the remarks: clips whose skeleton file is absent or tracks nobody
@@ -160,7 +160,7 @@ def _remarks(title, found, total, published, without, listed) -> list[str]:
   return lines
 
 
-def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
+def encode(raw: RawClip, *, video: bool, crop: bool | str) -> dict:
   """One clip as a record (see `data/clips/record.py`).
 
   Args:

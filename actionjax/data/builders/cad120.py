@@ -36,7 +36,7 @@ _FILE = re.compile(
     r"|rgbd_images/(?P<activity>\w+)/(?P<clip>\d+)/RGB_(?P<number>\d+)\.png)$", re.IGNORECASE)
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
+def find(raw_dir: str, *, video: bool, crop: bool | str) -> definition.Found:
   """The clips in a folder, extracted or in zip archives.
 
   Args:
@@ -72,7 +72,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
 
 DATASET = Dataset(
     name="cad120",
-    version="1.0.0",
+    version="1.1.0",
     class_names=CLASS_NAMES,
     layout=_cad.LAYOUT,
     modality="colour",

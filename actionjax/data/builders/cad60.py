@@ -46,7 +46,7 @@ _ALSO = {"rinsing_mouth": "rinsing_mouth_with_water", "wearing_contact_lens":
          "wearing_contact_lenses", "talking_on_phone": "talking_on_the_phone"}
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
+def find(raw_dir: str, *, video: bool, crop: bool | str) -> definition.Found:
   """The clips in a folder, in zip archives or extracted.
 
   Args:
@@ -104,7 +104,7 @@ def _labels(source):
 
 DATASET = Dataset(
     name="cad60",
-    version="1.0.0",
+    version="1.1.0",
     class_names=CLASS_NAMES,
     layout=_cad.LAYOUT,
     modality="colour",

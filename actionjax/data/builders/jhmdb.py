@@ -22,6 +22,8 @@ Their coordinates are the dataset's `pos_world`: relative to the middle of the i
 by its height and by the person's scale. They are stored as they would be in an image of 320x240 of
 a person of scale 1, who is 0.9 of its height tall.
 
+The files count pixels from 1, as MATLAB does; records from 0, as all others.
+
 Joints are always given, hidden ones and those outside the image by a guess of the annotators'.
 `setup` says where a clip belongs: for each split k, bit k-1 is set if the clip trains in it, and
 bit k+2 if it tests.
@@ -95,7 +97,7 @@ def _official(split: int):
   return protocol
 
 
-def find(raw_dir: str, *, video: bool, crop: bool, pickled: bool) -> definition.Found:
+def find(raw_dir: str, *, video: bool, crop: bool | str, pickled: bool) -> definition.Found:
   """The clips in a folder of the official files, or (pickled) of DD-Net's pickles.
 
   Args:
@@ -230,7 +232,7 @@ def _brief(value) -> str:
 
 
 def _pose(raw: RawClip) -> encoding.Pose | None:
-  """The joints in pixels; None where the clip has none. Raises RawDataError."""
+  """The joints in pixels, the first at 0; None where the clip has none. Raises RawDataError."""
   if raw.pose is not None:
     points = raw.pose * HEIGHT + [WIDTH / 2, HEIGHT / 2]
   elif raw.joints is not None:
@@ -241,11 +243,11 @@ def _pose(raw: RawClip) -> encoding.Pose | None:
                          f"[2,{JOINTS},T]; fetch it again")
   else:
     return None
-  points = points[None].astype(np.float64)
+  points = points[None].astype(np.float64) - 1  # MATLAB counts pixels from 1
   return encoding.Pose(points, np.ones(points.shape[:3], np.float32), (WIDTH, HEIGHT))
 
 
-def encode(raw: RawClip, *, video: bool, crop: bool, pickled: bool) -> dict:
+def encode(raw: RawClip, *, video: bool, crop: bool | str, pickled: bool) -> dict:
   """One clip as a record (see `data/clips/record.py`).
 
   Args:
@@ -267,7 +269,7 @@ def encode(raw: RawClip, *, video: bool, crop: bool, pickled: bool) -> dict:
 
 DATASET = Dataset(
     name="jhmdb",
-    version="1.1.0",
+    version="1.2.0",
     class_names=CLASS_NAMES,
     layout="jhmdb_15",
     modality="colour",

@@ -23,7 +23,7 @@ from actionjax.data.clips import encoding
 from actionjax.data.clips.definition import Dataset
 
 
-def find(raw_dir: str, *, video: bool, crop: bool):
+def find(raw_dir: str, *, video: bool, crop: bool | str):
   """The clips of a folder; see `msr_daily.find`. Raises RawDataError."""
   del crop
   return _msr_daily.find(raw_dir, "colour video" if video else "")
@@ -31,7 +31,7 @@ def find(raw_dir: str, *, video: bool, crop: bool):
 
 DATASET = Dataset(
     name="msr_daily_activity3d",
-    version="1.1.0",
+    version="1.2.0",
     class_names=_msr_daily.CLASS_NAMES,
     layout="kinect_v1_20",
     modality="colour",

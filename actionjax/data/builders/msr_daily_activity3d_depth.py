@@ -14,7 +14,7 @@ from actionjax.data.clips import encoding
 from actionjax.data.clips.definition import Dataset
 
 
-def find(raw_dir: str, *, video: bool, crop: bool):
+def find(raw_dir: str, *, video: bool, crop: bool | str):
   """The clips of a folder; see `msr_daily.find`. Raises RawDataError."""
   del crop
   return _msr_daily.find(raw_dir, "depth video" if video else "")

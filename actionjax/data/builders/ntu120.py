@@ -12,7 +12,7 @@ counted; the published number is 535, and the authors' list of them,
 NTU_RGBD120_samples_with_missing_skeletons.txt, is left out too where it lies in the folder.
 Then 113,945 clips remain, 63,026 / 50,919 across subjects and 54,468 / 59,477 across setups.
 """
-from actionjax.data.builders import _ntu
+from actionjax.data.builders import _ntu, _ntu_skeletons
 from actionjax.data.clips import encoding, protocols
 from actionjax.data.clips.definition import Dataset
 
@@ -47,7 +47,7 @@ TRAIN_SUBJECTS = (
     89, 91, 92, 93, 94, 95, 97, 98, 100, 103)
 
 
-def find(raw_dir: str, *, video: bool, crop: bool):
+def find(raw_dir: str, *, video: bool, crop: bool | str):
   """All clips; see `ntu.find`. Raises RawDataError."""
   return _ntu.find(raw_dir, "NTU RGB+D 120", SETUPS, CLIPS, MISSING_SKELETONS,
                    video=video, crop=crop)
@@ -55,10 +55,11 @@ def find(raw_dir: str, *, video: bool, crop: bool):
 
 DATASET = Dataset(
     name="ntu120",
-    version="1.2.0",
+    version="1.3.0",
     class_names=CLASS_NAMES,
     layout="kinect_v2_25",
     modality="colour",
+    persons=_ntu_skeletons.MAX_PERSONS,
     fps=_ntu.FPS,
     variants=encoding.VARIANTS,
     protocols={

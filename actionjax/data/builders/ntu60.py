@@ -13,10 +13,11 @@ and put them into one folder, as they are or extracted, in any subfolders:
 
 Skeletons alone are enough for models that read nothing else (--variant=skeleton: half an hour
 of one core, a few GB). Videos alone work too, but without skeletons nobody is cropped. The
-records of `cropped` take about 60 GB and 25 hours of one core, those of `uncropped` 115 GB and
-48 hours, and twice the space while they are put together; the time is shared by all cores. This
-is reckoned from one official clip: 19 ms and 12 kB a frame cropped, 36 ms and 24 kB uncropped,
-at 84 frames a clip.
+records of `cropped` take about 125 GB and 22 hours of one core, those of `square`, which
+RGBPose-SlowFast reads, 90 GB and 24 hours, those of `uncropped` 115 GB and 7 hours, and twice the
+space while they are put together; the time is shared by all cores. This is reckoned from one
+official clip: 16 ms and 26 kB a frame cropped, 18 ms and 19 kB square, 5 ms and 24 kB uncropped, at
+84 frames a clip.
 
 Clips in which Kinect tracked nobody are left out and counted; the published number is 302. To
 leave out exactly the published ones put the authors' list,
@@ -24,7 +25,7 @@ NTU_RGBD_samples_with_missing_skeletons.txt, into the folder. Then 56,578 clips 
 40,091 / 16,487 across subjects and 37,646 / 18,932 across views. A damaged file stops the
 preparation; a clip that cannot be mended can be added to that list.
 """
-from actionjax.data.builders import _ntu, ntu120
+from actionjax.data.builders import _ntu, _ntu_skeletons, ntu120
 from actionjax.data.clips import encoding, protocols
 from actionjax.data.clips.definition import Dataset
 
@@ -38,7 +39,7 @@ _CROSS_SUBJECT = protocols.cross_subject(TRAIN_SUBJECTS)
 _CROSS_VIEW = protocols.cross_view(train_cameras=(2, 3), test_cameras=(1,))
 
 
-def find(raw_dir: str, *, video: bool, crop: bool):
+def find(raw_dir: str, *, video: bool, crop: bool | str):
   """The clips of setups 1 to 17; see `ntu.find`. Raises RawDataError."""
   return _ntu.find(raw_dir, "NTU RGB+D", SETUPS, CLIPS, MISSING_SKELETONS,
                    video=video, crop=crop)
@@ -46,10 +47,11 @@ def find(raw_dir: str, *, video: bool, crop: bool):
 
 DATASET = Dataset(
     name="ntu60",
-    version="1.2.0",
+    version="1.3.0",
     class_names=CLASS_NAMES,
     layout="kinect_v2_25",
     modality="colour",
+    persons=_ntu_skeletons.MAX_PERSONS,
     fps=_ntu.FPS,
     variants=encoding.VARIANTS,
     protocols={

@@ -72,7 +72,7 @@ class RawClip:
     return tuple((file.base, file.size) for file in (*files, self.skeleton) if file)
 
 
-def find(raw_dir: str, video: bool = True, crop: bool = True) -> definition.Found:
+def find(raw_dir: str, video: bool = True, crop: bool | str = True) -> definition.Found:
   """The clips in a folder of frames, of skeletons, or of both.
 
   Args:
@@ -208,7 +208,7 @@ def _pose(raw: RawClip) -> tuple[np.ndarray, np.ndarray] | None:
   return pose, score
 
 
-def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
+def encode(raw: RawClip, video: bool = True, crop: bool | str = True) -> dict:
   """One clip as a record (see `data/clips/record.py`).
 
   Args:
@@ -231,7 +231,8 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
   # Frames may have been reduced; the coefficients are those of 640x480.
   points = (points + 0.5) * [size[0] / WIDTH, size[1] / HEIGHT] - 0.5
   around = boxes.pose_boxes(points, score)
-  window = boxes.clip_window(around if crop else None, *size, longest=encoding.STORED_CROP)
+  window = boxes.clip_window(around if crop else None, *size, encoding.STORED_SHORT_SIDE,
+                             square=crop == "square")
   record = {
       "clip_id": raw.clip_id, "label": ACTIONS.index(raw.action), "subject": raw.subject,
       "camera": raw.view, "fps": FPS, "num_frames": len(around),
@@ -252,13 +253,14 @@ def encode(raw: RawClip, video: bool = True, crop: bool = True) -> dict:
 
 DATASET = Dataset(
     name="nucla",
-    version="1.1.0",
+    version="1.2.0",
     class_names=CLASS_NAMES,
     layout="kinect_v1_20",
     modality="colour",
     fps=FPS,
     variants={
         "cropped": {"crop": True, "video": True},     # the person, grown 30 %
+        "square": {"crop": "square", "video": True},  # with what the squares around it reach
         "uncropped": {"crop": False, "video": True},  # whole frames of 640x480, as they are
         "skeleton": {"crop": False, "video": False},  # skeletons alone, pose2d in 640x480
     },

@@ -12,7 +12,7 @@ extracted or as zip archives, in any subfolders,
 
 There are 16,115 clips. Videos alone work, but without skeletons nobody is cropped; so do skeletons
 alone (--variant=skeleton: some minutes of one core). Reckoned by the frame as for NTU RGB+D, at 12
-seconds a clip, the records of `cropped` take about 45 GB and 20 hours of one core, and twice the
+seconds a clip, the records of `cropped` take up to 100 GB and 20 hours of one core, and twice the
 space while they are put together; the time is shared by all cores. A clip with video but without
 skeleton, or in which nobody was found, is kept, whole, with nobody in it.
 
@@ -88,7 +88,7 @@ class RawClip:
     return tuple((source.base, source.size) for source in (self.skeleton, self.video) if source)
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
+def find(raw_dir: str, *, video: bool, crop: bool | str) -> definition.Found:
   """The clips in a folder, however its files are spread over zip archives and subfolders.
 
   Args:
@@ -206,7 +206,7 @@ def _nobody(frames: int) -> encoding.Pose:
                             np.zeros((*shape, 3)))
 
 
-def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
+def encode(raw: RawClip, *, video: bool, crop: bool | str) -> dict:
   """One clip as a record (see `data/clips/record.py`).
 
   Args:
@@ -234,7 +234,7 @@ def encode(raw: RawClip, *, video: bool, crop: bool) -> dict:
 
 DATASET = Dataset(
     name="smarthome",
-    version="1.1.0",
+    version="1.2.0",
     class_names=CLASS_NAMES,
     layout="lcrnet_13",
     modality="colour",

@@ -188,5 +188,7 @@ DATASET = Dataset(
     protocols={"cross_subject": cross_subject, "cross_view": cross_view},
     find=find,
     encode=encode,
+    # The box grows to 1.3 times its sides.
+    reach={"small": 0.15, "tiny": 0.15},
     mirror_classes=MIRROR_CLASSES,
     needs_raw=False)

@@ -28,7 +28,7 @@ _FILE = re.compile(r"(?:^|/)a(\d+)_s(\d+)_t(\d+)_(color\.avi|skeleton\.mat)$", r
 _KINDS = {"color.avi": "colour video", "skeleton.mat": "skeleton"}
 
 
-def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
+def find(raw_dir: str, *, video: bool, crop: bool | str) -> definition.Found:
   """The clips of a folder, however its files are spread over zip archives and subfolders.
 
   Args:
@@ -58,7 +58,7 @@ def find(raw_dir: str, *, video: bool, crop: bool) -> definition.Found:
                          for clip, found in zip(clips, files)], utd_mhad.remarks(len(clips)))
 
 
-def encode(raw: utd_mhad.RawClip, *, video: bool, crop: bool) -> dict:
+def encode(raw: utd_mhad.RawClip, *, video: bool, crop: bool | str) -> dict:
   """One clip as a record (see `data/clips/record.py`).
 
   Args:
@@ -81,7 +81,7 @@ def encode(raw: utd_mhad.RawClip, *, video: bool, crop: bool) -> dict:
 
 DATASET = Dataset(
     name="utd_mhad_colour",
-    version="1.0.0",
+    version="1.1.0",
     class_names=utd_mhad.CLASS_NAMES,
     layout=utd_mhad.LAYOUT,
     modality="colour",

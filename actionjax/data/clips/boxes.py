@@ -7,6 +7,15 @@ import dataclasses
 
 import numpy as np
 
+# What is stored of frames that are cut to the persons: their box over the whole clip, grown on each
+# of the four sides by this share of its width and height.
+GROW = 0.3
+# What networks see of it has a smaller margin, again as a share of the sides.
+MARGIN = 0.1
+# A square around some frames' joints, whose sides are longer than those of the joints' box by this
+# share at most, lies in what is stored as square, whichever frames they are: it reaches beyond the
+# box of all frames by half its own side, where those joints lie in one line at the edge.
+SQUARE = 0.35
 # Joints beyond the image's edges have pixels too, but not this far away.
 FARTHEST_PIXEL = 1e5
 
@@ -100,26 +109,41 @@ def _halves(length: int, target: int) -> bool:
   return length >= 2 * target and length % 2 == 0 and (length % target or length // target % 2 == 0)
 
 
-def clip_window(boxes: np.ndarray | None, width: int, height: int, grow: float = 0.3,
-                longest: int = 256) -> StoredWindow:
+def clip_window(boxes: np.ndarray | None, width: int, height: int, shortest: int = 256, *,
+                square: bool = False) -> StoredWindow:
   """One window for a whole clip: the union of its boxes, grown, within the image.
 
+  Its frames are reduced as far as no network notices: of the box with a margin of `MARGIN`, which
+  networks see, the shorter side keeps `shortest` pixels, or all that it has. Of the persons'
+  square, which is not stretched, it is the longer side.
+
   Args:
-    boxes: float[T,4] in original pixels; None (or nothing but NaN) keeps the whole image.
+    boxes: float[T,4] in original pixels; None (or nothing but NaN) keeps the whole image as it is.
     width, height: of the original frames.
-    grow: margin on each of the four sides, relative to the union's width and height.
-    longest: the stored frame's longer side is reduced to this; it is never enlarged.
+    shortest: in pixels; frames are never enlarged.
+    square: store what the squares around parts of the box reach (see `SQUARE`), not only the box.
   """
   if boxes is not None:
     boxes = boxes[np.isfinite(boxes).all(-1)]
   if boxes is None or not len(boxes):
-    return StoredWindow(0, 0, width, height, width, height)
-  low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
-  margin = grow * (high - low)
+    return whole_window(width, height)
+  low, high = boxes[:, :2].min(0).astype(np.float64), boxes[:, 2:].max(0).astype(np.float64)
+  size, image = high - low, np.array([width, height])
+  margin = np.maximum(GROW * size, (1 + SQUARE) / 2 * size[::-1]) if square else GROW * size
   # Kept non-empty even where every joint is projected outside the image.
-  x0, y0 = np.clip(np.floor(low - margin), 0, [width - 1, height - 1]).astype(int).tolist()
-  x1, y1 = np.clip(np.ceil(high + margin) + 1, [x0 + 1, y0 + 1], [width, height]
-                   ).astype(int).tolist()
-  scale = min(1.0, longest / max(x1 - x0, y1 - y0))
+  x0, y0 = np.clip(np.floor(low - margin), 0, image - 1).astype(int).tolist()
+  x1, y1 = np.clip(np.ceil(high + margin) + 1, [x0 + 1, y0 + 1], image).astype(int).tolist()
+  seen = np.clip(high + MARGIN * size, 0, image) - np.clip(low - MARGIN * size, 0, image)
+  scale = min(1.0, shortest / max(1.0, seen.max() if square else seen.min()))
+  return _reduced(x0, y0, x1, y1, scale)
+
+
+def whole_window(width: int, height: int, shortest: int | None = None) -> StoredWindow:
+  """Whole frames, their shorter side reduced to so many pixels; None leaves them as they are."""
+  scale = 1.0 if shortest is None else min(1.0, shortest / min(width, height))
+  return _reduced(0, 0, width, height, scale)
+
+
+def _reduced(x0, y0, x1, y1, scale) -> StoredWindow:
   return StoredWindow(x0, y0, x1, y1, max(1, round((x1 - x0) * scale)),
                       max(1, round((y1 - y0) * scale)))

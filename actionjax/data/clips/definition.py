@@ -5,10 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from actionjax import skeletons
+from actionjax.data.clips import boxes
 from actionjax.errors import UserError
 
 POSES = ("pose3d", "pose2d")
 MODALITIES = ("colour", "depth", "none")
+# How much of the image frames show: a share of the persons' box on each of its sides, "square" (see
+# `boxes.SQUARE`), or None for the whole of it; by what a variant's option `crop` says.
+REACH = {True: boxes.GROW, "square": "square", False: None, None: None}
 
 
 # Functions do not compare, so that a dataset equals nothing but itself.
@@ -34,6 +38,9 @@ class Dataset:
     encode: (raw, **variant) -> one record (see `data/clips/record.py`), and under "notes", where
       there is any, a tuple of words for what was done to the clip that is worth counting. Raises
       RawDataError. Worker processes get it by its name: a function of a module.
+    persons: the most that a clip's skeletons have; 0 where that is not known before it is prepared.
+    reach: variant -> how much of the image its frames show around the persons' box; one of `REACH`,
+      or another share of the box's sides. None takes it from the variants' option `crop`.
     mirror_classes: the label that a clip of each class has when seen in a mirror; None where every
       class stays itself.
     needs_raw: whether there are raw files; False for generated data, whose `find` reads nothing.
@@ -52,12 +59,17 @@ class Dataset:
   protocols: Mapping[str, Callable]
   find: Callable
   encode: Callable
+  persons: int = 1
+  reach: Mapping[str, float | str | None] | None = None
   mirror_classes: tuple[int, ...] | None = None
   needs_raw: bool = True
 
   def __post_init__(self):
     for field in ("variants", "protocols"):
       object.__setattr__(self, field, types.MappingProxyType(dict(getattr(self, field))))
+    reach = self.reach or {name: REACH[options.get("crop")]
+                           for name, options in self.variants.items()}
+    object.__setattr__(self, "reach", types.MappingProxyType(dict(reach)))
     if self.modality not in MODALITIES:
       self._refuse("modality", f"must be one of {', '.join(MODALITIES)}, got {self.modality!r}")
     if not set(self.poses) <= set(POSES) or len(set(self.poses)) != len(self.poses):

@@ -8,11 +8,12 @@ from actionjax.data.clips import boxes, videos
 from actionjax.data.formats.archives import Source
 from actionjax.errors import RawDataError
 
-# A box grown by 10 % is 1.2 / 1.6 of the stored one: its longer side then has 256 real pixels.
-STORED_CROP, STORED_SHORT_SIDE = 342, 256
+# Of frames' shorter side in pixels, or of the persons' where they are cut; see `boxes.clip_window`.
+STORED_SHORT_SIDE = 256
 # What all builders of colour video offer, as keyword arguments of their `find` and `encode`.
 VARIANTS = {
     "cropped": {"crop": True, "video": True},     # the persons, grown 30 %
+    "square": {"crop": "square", "video": True},  # with what the squares around them reach
     "uncropped": {"crop": False, "video": True},  # whole frames, the short side at most 256
     "skeleton": {"crop": False, "video": False},  # skeletons alone, pose2d in original pixels
 }
@@ -67,7 +68,7 @@ def reader(video: Source | None, max_frames: int) -> Read | None:
   return read
 
 
-def fields(pose: Pose | None, read: Read | None, *, crop: bool, video: bool,
+def fields(pose: Pose | None, read: Read | None, *, crop: bool | str, video: bool,
            names: tuple[object, object] = ("the video", "its skeletons"),
            apart: float = 0.1) -> dict:
   """The fields of a record that come from poses and from frames; of either alone, too.
@@ -79,8 +80,9 @@ def fields(pose: Pose | None, read: Read | None, *, crop: bool, video: bool,
     pose: None where the clip has none; then frames are stored whole.
     read: reads the frames, given a function (width, height) -> the window to store, as
       `videos.read` does; None where the clip has none.
-    crop: store the persons only. video: whether frames are wanted; where they are, pixels are
-      those that frames would be reduced to.
+    crop: store the persons only; "square" with what squares around them reach.
+    video: whether frames are wanted; where they are, pixels are those that frames would be reduced
+      to.
     names: of the files of frames and of poses, for the error.
     apart: how much two lengths that belong together may differ, as a share of the frames.
 
@@ -88,19 +90,19 @@ def fields(pose: Pose | None, read: Read | None, *, crop: bool, video: bool,
     RawDataError: what `read` raises, or frames and poses of lengths too far apart.
   """
   if read is None:
-    return pose_fields(pose, _window(pose, *pose.size, crop, reduce=video))
+    return pose_fields(pose, window(pose, *pose.size, crop, reduce=video))
   seen = pose
 
   def place(width: int, height: int) -> boxes.StoredWindow:
     nonlocal seen
     # Videos may have been reduced; the joints are in the pixels of the original.
     seen = pose and pose.scaled(width, height)
-    return _window(seen, width, height, crop)
+    return window(seen, width, height, crop)
 
   stored = read(place)
-  count, window = len(stored.frames), stored.window
+  count, kept = len(stored.frames), stored.window
   record = {"frames": stored.frames, "num_frames": count,
-            "frame_to_original": window.to_original, "image_size": window.size}
+            "frame_to_original": kept.to_original, "image_size": kept.size}
   if pose is None:
     return record
   # Clocks may differ by two frames in the shortest of clips.
@@ -110,28 +112,26 @@ def fields(pose: Pose | None, read: Read | None, *, crop: bool, video: bool,
   if count != pose.num_frames:
     seen = seen.at(resample(pose.num_frames, count))
     record["notes"] = (STRETCHED,)
-  return record | pose_fields(seen, window)
+  return record | pose_fields(seen, kept)
 
 
-def _window(pose: Pose | None, width: int, height: int, crop: bool,
-            reduce: bool = True) -> boxes.StoredWindow:
-  """What is stored of the frames: the persons' window, or all, at the size for it."""
+def window(pose: Pose | None, width: int, height: int, crop: bool | str,
+           reduce: bool = True) -> boxes.StoredWindow:
+  """What is stored of frames of a size: the persons' window, or all, at the size for it."""
   if crop and pose is not None:
     around = boxes.pose_boxes(pose.points, pose.score)
-    return boxes.clip_window(around, width, height, longest=STORED_CROP)
-  longest = STORED_SHORT_SIDE * max(width, height) / min(width, height)
-  whole = np.array([[0, 0, width - 1, height - 1]], np.float64)
-  return boxes.clip_window(whole, width, height, grow=0,
-                           longest=round(longest) if reduce else max(width, height))
+    if np.isfinite(around).any():
+      return boxes.clip_window(around, width, height, STORED_SHORT_SIDE, square=crop == "square")
+  return boxes.whole_window(width, height, STORED_SHORT_SIDE if reduce else None)
 
 
-def pose_fields(pose: Pose, window: boxes.StoredWindow) -> dict:
-  """The fields that come from poses, in the pixels of the window's original."""
+def pose_fields(pose: Pose, kept: boxes.StoredWindow) -> dict:
+  """The fields that come from poses, in the pixels of the stored window's original."""
   around = boxes.pose_boxes(pose.points, pose.score)
-  record = {"num_frames": pose.num_frames, "frame_to_original": window.to_original,
-            "image_size": window.size, "pose_score": pose.score,
-            "boxes": window.to_stored(around.reshape(-1, 2, 2)).reshape(-1, 4),
-            "pose2d": np.where(pose.score[..., None] > 0, window.to_stored(pose.points), 0)}
+  record = {"num_frames": pose.num_frames, "frame_to_original": kept.to_original,
+            "image_size": kept.size, "pose_score": pose.score,
+            "boxes": kept.to_stored(around.reshape(-1, 2, 2)).reshape(-1, 4),
+            "pose2d": np.where(pose.score[..., None] > 0, kept.to_stored(pose.points), 0)}
   return record if pose.pose3d is None else record | {"pose3d": pose.pose3d}
 
 

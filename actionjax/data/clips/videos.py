@@ -107,19 +107,24 @@ def _cut(frame, window: boxes.StoredWindow, facts: Facts, reformatter) -> np.nda
   Of frames that are stored whole FFmpeg averages the pixels before they have colours, in less than
   half of the time of converting and then reducing them.
   """
-  from av.video.reformatter import Interpolation as Flag
   whole = (window.x0, window.y0, window.x1, window.y1) == (0, 0, facts.width, facts.height)
   if whole and (window.width, window.height) != (frame.width, frame.height) and not _turns(frame):
-    # Exact rounding and a colour for every pixel are what it leaves out unless asked.
-    return _rgb(frame, reformatter, width=window.width, height=window.height,
-                interpolation=Flag.AREA | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT)
+    return _rgb(frame, reformatter, width=window.width, height=window.height)
   return window.cut(_upright(frame, facts, reformatter))
 
 
-def _rgb(frame, reformatter, **changes) -> np.ndarray:
-  """uint8[H,W,3] of a frame, after what `reformat` is asked to change besides."""
+def _rgb(frame, reformatter, **size: int) -> np.ndarray:
+  """uint8[H,W,3] of a frame, reduced to a `width` and `height` where they are given.
+
+  Exact rounding and a colour for every pixel are what FFmpeg leaves out unless asked: its quick way
+  is a level darker, so that a frame's brightness would tell whether it was reduced. Planes of
+  colour give the same numbers as packed pixels, in a fifth of the time.
+  """
+  from av.video.reformatter import Interpolation as Flag
   # One thread, as the decoder's.
-  return reformatter.reformat(frame, format="rgb24", threads=1, **changes).to_ndarray()
+  return reformatter.reformat(
+      frame, format="gbrp", threads=1, **size,
+      interpolation=Flag.AREA | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT).to_ndarray()
 
 
 def _turns(frame) -> int:

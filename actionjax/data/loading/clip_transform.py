@@ -47,7 +47,7 @@ class ClipTransform:
     self._arrays = config.arrays
     # What others follow is drawn before them.
     self._inputs = [(inputs.module(read), read) for read in sorted(
-        config.inputs.values(), key=lambda read: not read.frames_others)]
+        config.read.values(), key=lambda read: not read.frames_others)]
     self._followed = any(read.needs for _, read in self._inputs)
     self._facts = dict(layout=config.layout, modality=config.source.modality)
     self._mirror_classes = config.mirror_classes

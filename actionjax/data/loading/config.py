@@ -88,6 +88,35 @@ class DataConfig:
     return skeletons.layout(name) if name else None
 
   @property
+  def read(self) -> "dict[str, inputs.Input]":
+    """`inputs` with what they leave to the dataset filled in. Raises UserError as `source`."""
+    return {name: config.of(self.source) for name, config in self.inputs.items()}
+
+  def check_reach(self) -> None:
+    """Raises UserError where an input looks at more of the image than the frames show."""
+    reach = self.source.reach[self.source.variant(self.variant)]
+    for config in self.inputs.values():
+      config.check_reach(reach, self.inputs)
+
+  def left_out(self, persons: Mapping[str, int]) -> tuple[str, ...]:
+    """A line for each input that reads fewer persons than there are, which tells how many.
+
+    Args:
+      persons: clips by their number of persons, as a prepared dataset's info has them.
+    """
+    clips = {int(count): number for count, number in persons.items()}
+    lines = []
+    for name, config in self.read.items():
+      most = getattr(config, "persons", None)
+      more = sum(number for count, number in clips.items() if most and count > most)
+      if more:
+        lost = sum((count - most) * number for count, number in clips.items() if count > most)
+        lines.append(
+            f"data.{name}.persons={most}: {more} of {sum(clips.values())} clips of {self.dataset} "
+            f"have more, up to {max(clips)}; {lost} persons are left out, those who move least")
+    return tuple(lines)
+
+  @property
   def arrays(self) -> tuple[str, ...]:
     """Names of the arrays that a model may read."""
     return tuple(array for config in self.inputs.values() for array in config.arrays)
@@ -126,7 +155,7 @@ def batch_spec(config: DataConfig, batch_size: int, *, test: bool = False) -> di
   """
   layout = config.layout
   spec = {"label": ((), np.int32), "valid": ((), np.float32)}
-  for read in config.inputs.values():
+  for read in config.read.values():
     spec |= inputs.module(read).spec(read, layout, test)
   return {key: jax.ShapeDtypeStruct((batch_size, *shape), dtype)
           for key, (shape, dtype) in spec.items()}

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from actionjax import annotations, configuration
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.loading.framing import Framing
 from actionjax.errors import UserError
 from actionjax.skeletons import Layout
@@ -88,6 +89,18 @@ class Input:
 
   def check_beside(self, others: "Mapping[str, Input]") -> None:
     """Raises UserError where it does not go together with the inputs of a config's `data`."""
+
+  def of(self, source: Dataset) -> "Input":
+    """The same with what it leaves to the dataset filled in, as `spec` and the others need it."""
+    del source
+    return self
+
+  def check_reach(self, reach: float | str | None, others: "Mapping[str, Input]") -> None:
+    """Raises UserError where it looks at more of the image than a dataset's frames show.
+
+    Args:
+      reach: of the dataset's variant, as `Dataset.reach` has it.
+    """
 
   def check_model(self, model, layout: Layout | None, path: str) -> None:
     """Raises UserError where a model cannot take what this input yields.

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from actionjax.data.clips.definition import Dataset
 from actionjax.data.loading import inputs, pose_sampling, sampling, transforms
 from actionjax.data.loading.framing import Framing
 from actionjax.skeletons import Layout
@@ -25,7 +26,9 @@ class Config(inputs.Input):
 
   Attributes:
     num_frames: T; drawn as in `pose_sampling.uniform_frames`.
-    persons: M, the first ones as stored; absent persons are zeros with score 0.
+    persons: M, of more the `transforms.main_persons`; absent persons are zeros with score 0. At 0
+      M is the most that a clip of the dataset has: all are drawn into the same maps, so that the
+      network costs the same.
     size: (h, w) of the image in training, a random window of the joints' square.
     test_size: (h, w) at test.
     short_side: of the square, in pixels, before the window is drawn from whole pixels.
@@ -36,7 +39,7 @@ class Config(inputs.Input):
     frames: whose test clips: "pyskl" or "mmaction2"; see `pose_sampling.test_frames`.
   """
   num_frames: int = 48
-  persons: int = 2
+  persons: int = 0
   size: tuple[int, int] = (56, 56)
   test_size: tuple[int, int] = (64, 64)
   short_side: int = 64
@@ -56,9 +59,9 @@ class Config(inputs.Input):
     for field in ("size", "test_size"):
       if min(getattr(self, field)) < 1:
         raise ValueError(f"{field} must be (height, width), got {getattr(self, field)}")
-    for field in ("num_frames", "persons", "short_side"):
-      if getattr(self, field) < 1:
-        raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+    for field, least in (("num_frames", 1), ("persons", 0), ("short_side", 1)):
+      if getattr(self, field) < least:
+        raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
     for field, most in (("area", 1), ("aspect", np.inf)):
       low, high = getattr(self, field)
       if not 0 < low <= high <= most:
@@ -71,6 +74,10 @@ class Config(inputs.Input):
   def room(self) -> bool:
     """The largest window of a box in its middle leaves some beside it; the whole box none."""
     return self.test_resize == "center"
+
+  def of(self, source: Dataset) -> "Config":
+    """See `inputs.Input`."""
+    return self if self.persons else dataclasses.replace(self, persons=max(1, source.persons))
 
   def check_model(self, model, layout: Layout | None, path: str) -> None:
     """Raises UserError where a model draws skeletons in another image than this one."""
@@ -138,8 +145,9 @@ def image_size(record: dict) -> tuple[int, int]:
 
 def _picked(config, record, frames):
   """Skeletons in some frames; a joint that is no number counts as missing."""
-  points, score = transforms.pick_pose(record["pose2d"], record["pose_score"], frames,
-                                       config.persons)
+  # Where no dataset says how many there may be, all of this clip.
+  persons = config.persons or max(1, len(record["pose2d"]))
+  points, score = transforms.pick_pose(record["pose2d"], record["pose_score"], frames, persons)
   there = (score > 0) & np.isfinite(points).all(-1)
   return np.where(there[..., None], points, 0).astype(np.float64), np.where(there, score, 0)
 

@@ -16,7 +16,7 @@ class Config(inputs.Input):
 
   Attributes:
     num_poses: t; one frame out of each of t equal chunks of the clip.
-    persons: M, the first ones as stored; absent persons are zeros with score 0.
+    persons: M, of more the `transforms.main_persons`; absent persons are zeros with score 0.
     rotate: training turns the skeleton about the vertical by up to this many degrees.
   """
   num_poses: int

@@ -182,9 +182,31 @@ def check_skeletons(record: dict, layout: Layout, source: str, section: str) -> 
                     f"{layout.num_joints}")
 
 
+def main_persons(pose: np.ndarray, score: np.ndarray, persons: int) -> np.ndarray:
+  """Whom to keep where a network reads fewer persons than there are, int[N] in rising order.
+
+  Those who move most: the sum over joints and frames of the squared distance to the joint's mean
+  place, each counted by its score, so that who is seen rarely or doubtfully comes behind. Of
+  persons who move alike, those of the larger scores.
+
+  Args:
+    pose: float[M,T,J,C]; may be no numbers where a score is 0. score: float[M,T,J].
+  """
+  if len(pose) <= persons:
+    return np.arange(len(pose))
+  there = (score > 0) & np.isfinite(pose).all(-1)
+  weight = np.where(there, score, 0).astype(np.float64)[..., None]
+  places = np.where(there[..., None], pose, 0).astype(np.float64)
+  mean = (weight * places).sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1e-9)
+  motion = (weight * (places - mean) ** 2).sum((1, 2, 3))
+  # Rounding is no motion.
+  motion[motion < 1e-9 * (weight * places**2).sum((1, 2, 3))] = 0
+  return np.sort(np.lexsort((-weight.sum((1, 2, 3)), -motion))[:persons])
+
+
 def pick_pose(pose: np.ndarray, score: np.ndarray, picks: np.ndarray,
               persons: int) -> tuple[np.ndarray, np.ndarray]:
-  """The picked poses of the first persons, padded with absent ones.
+  """The picked poses of the `main_persons`, padded with absent ones.
 
   Args:
     pose: float[M,T,J,C].
@@ -197,7 +219,8 @@ def pick_pose(pose: np.ndarray, score: np.ndarray, picks: np.ndarray,
   m = min(persons, pose.shape[0])
   chosen = np.zeros((persons, len(picks), *pose.shape[2:]), np.float32)
   scores = np.zeros(chosen.shape[:-1], np.float32)
-  chosen[:m], scores[:m] = pose[:m, picks], score[:m, picks]
+  kept = main_persons(pose, score, persons)
+  chosen[:m], scores[:m] = pose[kept][:, picks], score[kept][:, picks]
   return chosen, scores
 
 

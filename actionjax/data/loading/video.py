@@ -5,9 +5,13 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from actionjax.data.clips import boxes
 from actionjax.data.loading import inputs, pose_sampling, sampling, transforms
 from actionjax.errors import UnreadableClipError, UserError
 from actionjax.skeletons import Layout
+
+# A window may end a pixel of a small frame beyond what is stored: a share of the persons' box.
+_PIXEL = 0.0101
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,40 @@ class Config(inputs.Input):
       raise UserError("video.box must be pose2d where there is a section pose2d, and only there: "
                       "video and skeletons have to show the same part of the image")
 
+  def check_reach(self, reach, others) -> None:
+    """See `inputs.Input`. What lies beyond the frames would be black, although a camera saw it."""
+    if reach is None or self.box == "frame":
+      return
+    mend = ("prepare it with --variant=square and give data.variant=square (a folder of your own: "
+            "prepare it with --crop=square)")
+    if self.box == "pose2d":
+      shown = others["pose2d"]
+      if reach == "square" and shown.hw_ratio == 1 and shown.padding <= boxes.SQUARE:
+        return
+      if reach == "square":
+        raise UserError(
+            f"data.pose2d.hw_ratio={shown.hw_ratio:g} and padding={shown.padding:g} look beyond "
+            f"the stored squares, which hold hw_ratio=1 and padding up to {boxes.SQUARE}; take "
+            "whole frames (variant uncropped, or --crop=none)")
+      raise UserError("data.video.box=pose2d shows the square around the skeletons, but the stored "
+                      f"frames are cut to the persons' box; {mend}")
+    grown = (1 + 2 * self.margin) * (1 + self.scale_jitter)
+    if self.square:
+      if reach == "square" and grown <= 1 + boxes.SQUARE:
+        return
+      most = f"squares grown to {1 + boxes.SQUARE} times the box" if reach == "square" else (
+          "the persons' box")
+      raise UserError(f"data.video.square, grown by margin and scale_jitter to {grown:.3g} times "
+                      f"the box, looks beyond the stored frames, which are cut to {most}; "
+                      + ("make them smaller" if reach == "square" else mend))
+    reach = boxes.GROW if reach == "square" else reach
+    if (grown - 1) / 2 > reach + _PIXEL:
+      raise UserError(
+          f"data.video.margin={self.margin:g} and scale_jitter={self.scale_jitter:g} look "
+          f"{(grown - 1) / 2:.3g} of the persons' box beyond each of its sides, but the stored "
+          f"frames end after {reach:g}; make them smaller, or take whole frames "
+          "(variant uncropped, or --crop=none)")
+
   @property
   def stacks(self) -> bool:
     """Whether frames lie a fixed stride apart, so that stacks of them can show all of a clip."""
@@ -135,8 +173,8 @@ def apply(config: Config, record: dict, shared: inputs.Shared, choice: Choice) -
     window = shared.framing.window(choice.size)
   else:
     size = frames[int(choice.picks[0])].shape[:2]
-    boxes = record["boxes"] if config.box == "person" else np.zeros((0, 4), np.float32)
-    box = transforms.clip_box(boxes, size, margin=config.margin, square=config.square)
+    around = record["boxes"] if config.box == "person" else np.zeros((0, 4), np.float32)
+    box = transforms.clip_box(around, size, margin=config.margin, square=config.square)
     window = transforms.place_window(box, choice.size, crop=config.crop, at=shared.at,
                                      scale=1 + config.scale_jitter * shared.zoom,
                                      mirror=shared.mirror)

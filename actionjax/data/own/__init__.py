@@ -31,6 +31,8 @@ from actionjax.data.formats.findings import Findings, shown
 from actionjax.errors import UserError
 
 KINDS = ("annotations", "folder", "interchange")
+# What a folder's option `crop` says -> `Dataset.reach`.
+CROPS = {"persons": definition.REACH[True], "square": "square", "none": None}
 PARTS = ("train", "validation", "test")  # of a protocol, in the order of their codes from 1
 SPLITS_FILE = "splits.npz"
 _MOST_REMARKS = 10
@@ -47,18 +49,23 @@ class Facts:
     modality: of the frames: "colour", or "none".
     poses: which of "pose3d" and "pose2d" its clips have.
     protocols: their names.
+    persons: the most that a clip's skeletons have; 0 where it is not prepared yet.
+    crop: what of the image frames show: "persons", "square" or "none"; see `folder.encode`.
   """
   class_names: tuple[str, ...]
   layout: str = ""
   modality: str = "none"
   poses: tuple[str, ...] = ()
   protocols: tuple[str, ...] = ()
+  persons: int = 0
+  crop: str = "none"
 
   @classmethod
   def of(cls, info: Mapping) -> "Facts":
     """What a prepared dataset's info says. Raises KeyError where it says too little."""
     return cls(tuple(info["class_names"]), info["layout"], info["modality"],
-               tuple(info["poses"]), tuple(info["protocols"]))
+               tuple(info["poses"]), tuple(info["protocols"]),
+               max(map(int, info["persons"]), default=0), info["crop"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +183,8 @@ def _dataset(name: str, facts: Facts, options: Mapping, protocols: Mapping) -> D
   return Dataset(
       name=name, version=module(kind).VERSION, class_names=facts.class_names, layout=facts.layout,
       modality=facts.modality, poses=facts.poses, fps=0.0, variants={own_name: dict(options)},
-      protocols=protocols, find=functools.partial(_find, name), encode=module(kind).encode)
+      protocols=protocols, find=functools.partial(_find, name), encode=module(kind).encode,
+      persons=facts.persons, reach={own_name: CROPS[facts.crop]})
 
 
 def _find(name: str, raw_dir: str, **options) -> definition.Found:

@@ -3,7 +3,8 @@
 `{"split": {name: [id, ...]}, "annotations": [dict, ...]}`, or the older list of dicts alone, one
 file a part. An annotation has `frame_dir` (or `filename`), `label`, `total_frames`, `keypoint`
 [M,T,V,2] in pixels of an image of `img_shape` (height, width) with `keypoint_score` [M,T,V], or
-`keypoint` [M,T,V,3] in metres. Nothing in the pickle is executed (see
+`keypoint` [M,T,V,3] in metres. Those of Kinetics-400 keep their key points in a folder of other
+files; see `keypoint_files`. Nothing in the pickle is executed (see
 `data/formats/plain_pickle.py`).
 
 Lists `P_train`, `P_val`, `P_test` become protocol P; `train1` and `test1` split1; `train` and
@@ -23,10 +24,10 @@ from actionjax.data.clips import skeleton_arrays
 from actionjax.data.clips.boxes import pose_boxes
 from actionjax.data.formats import plain_pickle, raw_files
 from actionjax.data.formats.findings import Findings, shown
-from actionjax.data.own import columns
+from actionjax.data.own import columns, keypoint_files
 from actionjax.errors import RawDataError, UserError
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 OPTIONS = {"layout": "", "class_names": ""}
 _LIST_NAME = re.compile(r"(.*?)[_-]?(train|validation|valid|val|test)[_-]?(\d*)", re.IGNORECASE)
 _NTU = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R\d{3}A\d{3}.*")
@@ -48,6 +49,7 @@ class RawClip:
   score: Any
   image_size: Any
   total_frames: Any
+  elsewhere: keypoint_files.Reference | None = None
 
 
 def survey(raw_dir: str, findings: Findings, *, layout: str, class_names: str) -> own.Survey:
@@ -72,8 +74,7 @@ def survey(raw_dir: str, findings: Findings, *, layout: str, class_names: str) -
       joints, width = keypoint.shape[2:]
       break
   if joints is None:
-    raise RawDataError(f"{raw_dir}: no annotation has a keypoint array [M, T, V, 2 or 3]; files "
-                       "that keep keypoints elsewhere (as for Kinetics) are not read")
+    joints, width = _joints_elsewhere(annotations, raw_dir), 2
   layout = skeleton_arrays.find_layout(layout, joints, width)
   for given in annotations:
     label = given["label"]
@@ -86,7 +87,8 @@ def survey(raw_dir: str, findings: Findings, *, layout: str, class_names: str) -
     setup, camera, subject = (int(n) for n in ntu.groups()) if ntu else (0, 0, 0)
     clips.append(RawClip(
         given["id"], int(label), subject, camera, setup, layout, width, given["sources"],
-        given["keypoint"], given["score"], given["image_size"], given["total_frames"]))
+        given["keypoint"], given["score"], given["image_size"], given["total_frames"],
+        given["elsewhere"]))
   count = max((clip.label for clip in clips), default=0) + 1
   names = _class_names(class_names, count)
   splits = _splits(lists, {clip.clip_id for clip in clips}, findings)
@@ -97,6 +99,18 @@ def survey(raw_dir: str, findings: Findings, *, layout: str, class_names: str) -
   facts = own.Facts(names, layout, "none", ("pose2d" if width == 2 else "pose3d",), tuple(splits))
   return own.Survey(clips, facts, splits, {"ignored_splits": ignored} if ignored else {},
                     listed)
+
+
+def _joints_elsewhere(annotations: list[dict], raw_dir: str) -> int:
+  """The number of joints in the first file of key points. Raises RawDataError if there is none."""
+  error = RawDataError(f"{raw_dir}: no annotation has a keypoint array [M, T, V, 2 or 3]")
+  for given in annotations:
+    if given["elsewhere"] is not None:
+      try:
+        return keypoint_files.load(given["elsewhere"]).shape[1]
+      except RawDataError as reason:  # of the last one, if no clip's is there
+        error = reason
+  raise error
 
 
 def _class_names(file: str, count: int) -> tuple[str, ...]:
@@ -128,6 +142,7 @@ def read(raw_dir: str, findings: Findings) -> tuple[list[dict], dict[str, list],
   if not files or not all(path.is_file() for path in files):
     raise RawDataError(f"{raw_dir} is not an annotation file, nor a folder with *.pkl")
   found, lists, ignored = {}, {}, []
+  elsewhere = keypoint_files.listing(root)
   for path in files:
     if given.is_dir() and raw_files.escapes(path, root):
       findings.add(path.name, "path", f"is a link out of {root}; put the file itself there")
@@ -140,7 +155,8 @@ def read(raw_dir: str, findings: Findings) -> tuple[list[dict], dict[str, list],
     if not isinstance(annotations, list) or not isinstance(split, (dict, type(None))):
       raise RawDataError(f"{path} is not an annotation file: expected a dict with the lists "
                          "annotations and split, or a list of annotations")
-    here = _entries(path, annotations, findings, raw_files.source(path, root, whole=True))
+    here = _entries(path, annotations, findings, raw_files.source(path, root, whole=True),
+                    elsewhere, root)
     for entry in here:
       other = found.setdefault(entry["id"], entry)
       if other is not entry and not _same(entry, other):
@@ -158,9 +174,14 @@ def read(raw_dir: str, findings: Findings) -> tuple[list[dict], dict[str, list],
   return list(found.values()), lists, ignored
 
 
-def _entries(path, annotations: list, findings: Findings, source: tuple) -> list[dict]:
-  """The annotations that have an id, as dicts of `id`, `sources` and the values as given."""
-  entries = []
+def _entries(path, annotations: list, findings: Findings, source: tuple,
+             elsewhere: dict[str, pathlib.Path], root: pathlib.Path) -> list[dict]:
+  """The annotations that have an id, as dicts of `id`, `sources` and the values as given.
+
+  Args:
+    elsewhere: files of key points by name. root: that these lie below.
+  """
+  entries, digests = [], {}
   for number, annotation in enumerate(annotations):
     where = f"{path.name}, annotation {number}"
     if not isinstance(annotation, dict):
@@ -176,8 +197,13 @@ def _entries(path, annotations: list, findings: Findings, source: tuple) -> list
     if "label" not in annotation:
       findings.add(identity, "label", "is not there")
       continue
+    sources, reference = (source,), keypoint_files.reference(annotation, identity, elsewhere)
+    if reference is not None and reference.path is not None:
+      if reference.path not in digests:
+        digests[reference.path] = raw_files.source(reference.path, root)
+      sources += (digests[reference.path],)
     entries.append({
-        "id": identity, "sources": (source,), "label": annotation["label"],
+        "id": identity, "sources": sources, "elsewhere": reference, "label": annotation["label"],
         "keypoint": annotation.get("keypoint"), "score": annotation.get("keypoint_score"),
         "image_size": annotation.get("img_shape"),
         "total_frames": annotation.get("total_frames")})
@@ -186,6 +212,10 @@ def _entries(path, annotations: list, findings: Findings, source: tuple) -> list
 
 def _same(a: dict, b: dict) -> bool:
   """Whether two files describe a clip alike."""
+  of_files = [entry["elsewhere"] and (entry["elsewhere"].path, repr(entry["elsewhere"].frame_inds))
+              for entry in (a, b)]
+  if of_files[0] != of_files[1]:
+    return False
   for key in ("label", "total_frames", "keypoint", "score"):
     if type(a[key]) is not type(b[key]):
       return False
@@ -238,6 +268,12 @@ def skeletons_of(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons 
   """An annotation's arrays; None, with every reason among the findings, if they cannot be used."""
   before = len(findings.errors)
   arrays = {}
+  if raw.elsewhere is not None:
+    keypoint, score = keypoint_files.read(raw.elsewhere, findings) or (None, None)
+    # Its total_frames counts those without anybody too.
+    raw = dataclasses.replace(raw, keypoint=keypoint, score=score, total_frames=None)
+    if keypoint is None:
+      return None
   for field, value in (("keypoint", raw.keypoint), ("keypoint_score", raw.score)):
     if isinstance(value, np.ndarray):
       arrays[field] = value

@@ -16,8 +16,9 @@ Skeletons of `CLIP.mp4` are arrays in `CLIP.npz` beside it:
 
 of M persons, T frames, J joints; one pose or both. If T is not the video's number of frames, time
 is stretched evenly. Files `CLIP.npz` alone, without any video, are a dataset of skeletons. Or one
-PYSKL annotation file has the skeletons of all clips, by the videos' names; its lists become
-protocols.
+PYSKL annotation file has the skeletons of all clips, by the videos' names (NTU RGB+D's without
+their _rgb); its lists become protocols. Beside it the videos need no folder a class: where all lie
+in one folder, the file's labels count, and videos that it does not name are left out.
 """
 import dataclasses
 import pathlib
@@ -31,9 +32,9 @@ from actionjax.data.formats.findings import Findings, shown
 from actionjax.data.own import annotations, columns, listing
 from actionjax.errors import RawDataError, UserError
 
-VERSION = "1.2.0"
-OPTIONS = {"layout": "", "size": 256, "max_frames": 1500, "whole_frames": False, "table": "",
-           "skeletons": ""}
+VERSION = "1.3.0"
+OPTIONS = {"layout": "", "size": 256, "max_frames": 1500, "crop": "persons", "table": "",
+           "skeletons": "", "class_names": ""}
 ARRAYS = ("pose3d", "pose2d", "pose_score", "layout", "image_size", "fps")
 
 
@@ -57,8 +58,8 @@ class RawClip:
   sources: tuple
 
 
-def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layout: str,
-           **_) -> own.Survey:
+def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layout: str, crop: str,
+           class_names: str, **_) -> own.Survey:
   """Lists the clips of a folder; see the module's docstring.
 
   Args:
@@ -66,29 +67,44 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
     findings: takes what is wrong, clip by clip.
     table: of the clips; "" for a folder a class. skeletons: an annotation file, or "".
     layout: of the joints; "" to take the files' word, or to tell by their number.
+    crop: see `encode`. class_names: a text file with a name a line, for the labels of an annotation
+      file; "" to number them.
 
   Raises:
     RawDataError: no such folder or table, or a table without the columns.
-    UserError: the layout does not fit.
+    UserError: the layout or the class names do not fit, or there is no such crop.
   """
+  if crop not in own.CROPS:
+    raise UserError(f"--crop must be one of {', '.join(own.CROPS)}, got {shown(crop, 40)}")
   root, table = listing.places(raw_dir, table)
-  entries = listing.table(table, findings) if table else listing.tree(root, findings)
+  entries = listing.table(table, findings) if table else listing.tree(
+      root, findings, flat=bool(skeletons))
   files = listing.files(entries, root, findings)
   if not files and not findings.errors:
     raise RawDataError(f"{root} holds no clips: expected a folder a class with videos in it, or a "
                        "table of them (--table=FILE.csv)")
-  entries = [entry for entry, *_ in files]
-  ids = [entry.clip_id for entry in entries]
-  by_id, listed = {}, {}
+  by_id, listed, names = {}, {}, None
+  # One folder for all, and no table: the folder tells no classes, but the annotations may.
+  labelled = bool(skeletons) and not table and len({entry.label for entry, *_ in files}) < 2
+  if class_names and not labelled:
+    raise UserError("--class_names says nothing without --skeletons=FILE.pkl and all videos in one "
+                    "folder: classes are named by folders, or by the table")
   if skeletons:
-    by_id, listed = _annotations(root, skeletons, files, layout, findings)
+    by_id, listed, named = _annotations(root, skeletons, files, layout, class_names, labelled,
+                                          findings)
+    if labelled:
+      names = named
+      files = [(dataclasses.replace(entry, label=names[by_id[entry.clip_id].label]), *paths)
+               for entry, *paths in files if entry.clip_id in by_id]
     layout = next((raw.layout for raw in by_id.values()), "")
     poses = tuple("pose2d" if raw.width == 2 else "pose3d" for raw in list(by_id.values())[:1])
   else:
     layout, poses = _layout([skeleton for _, _, skeleton in files if skeleton], layout)
+  entries = [entry for entry, *_ in files]
+  ids = [entry.clip_id for entry in entries]
   for field in ("subject", "camera", "split"):
     columns.check_complete(ids, [getattr(entry, field) for entry in entries], field, findings)
-  names = columns.class_names(entry.label for entry in entries)
+  names = names or columns.class_names(entry.label for entry in entries)
   label = {name: number for number, name in enumerate(names)}
   subjects, subject_names = columns.numbers([entry.subject for entry in entries])
   cameras, camera_names = columns.numbers([entry.camera for entry in entries])
@@ -119,7 +135,8 @@ def survey(raw_dir: str, findings: Findings, *, table: str, skeletons: str, layo
   modality = "colour" if any(video for _, video, _ in files) else "none"
   info = {key: value for key, value in (("subjects", subject_names), ("cameras", camera_names))
           if value}
-  facts = own.Facts(names, layout, modality, poses, tuple(protocols))
+  facts = own.Facts(names, layout, modality, poses, tuple(protocols),
+                    crop=crop if modality == "colour" and "pose2d" in poses else "none")
   return own.Survey(clips, facts, protocols, info)
 
 
@@ -148,17 +165,21 @@ def _text(array) -> str:
   return str(array[()]) if known else ""
 
 
-def _annotations(root, skeletons: str, files, layout: str, findings: Findings
-                 ) -> tuple[dict[str, annotations.RawClip], dict[str, dict[str, set]]]:
+def _annotations(root, skeletons: str, files, layout: str, class_names: str, labelled: bool,
+                 findings: Findings) -> tuple[
+                     dict[str, annotations.RawClip], dict[str, dict[str, set]], tuple[str, ...]]:
   """The annotations of the clips by clip id: by the whole id, else by the video's name.
 
-  Also the protocols that the file lists, of these clips.
+  Also the protocols that the file lists, of these clips, and the names of its classes.
+
+  Args:
+    labelled: whether the file has the say of labels, too.
   """
   path = pathlib.Path(skeletons)
   path = path if path.is_file() else root / skeletons
   inner = Findings()
-  surveyed = annotations.survey(str(path), inner, layout=layout, class_names="")
-  # Of labels the folder has the say.
+  surveyed = annotations.survey(str(path), inner, layout=layout, class_names=class_names)
+  # Of labels the folder mostly has the say.
   inner.stop()
   there = {clip.clip_id: clip for clip in surveyed.clips}
   found, used = {}, {}
@@ -177,12 +198,14 @@ def _annotations(root, skeletons: str, files, layout: str, findings: Findings
     raise RawDataError(f"{path}: no frame_dir is the name of a video{such}")
   lacking = [entry.clip_id for entry, *_ in files if entry.clip_id not in found]
   if lacking:
-    findings.warn(lacking[0], "skeletons", f"has no annotation, as {len(lacking) - 1} other clips")
+    others = f", as {len(lacking) - 1} other clips" if len(lacking) > 1 else ""
+    findings.warn(lacking[0], "skeletons", f"has no annotation{others}"
+                                           f"{': left out' if labelled else ''}")
   if not surveyed.listed:
-    return found, {}
+    return found, {}, surveyed.facts.class_names
   return found, {protocol: {part: {clip for clip, raw in found.items() if raw.clip_id in ids}
                             for part, ids in parts.items()}
-                 for protocol, parts in surveyed.splits.items()}
+                 for protocol, parts in surveyed.splits.items()}, surveyed.facts.class_names
 
 
 def _poses(raw: RawClip, findings: Findings) -> skeleton_arrays.Skeletons | None:
@@ -257,15 +280,18 @@ def examine(raw: RawClip, findings: Findings, **options) -> own.Examined | None:
                       poses.joints, poses.notes)
 
 
-def encode(raw: RawClip, *, size: int, max_frames: int, whole_frames: bool, **_) -> dict:
+def encode(raw: RawClip, *, size: int, max_frames: int, crop: str, **_) -> dict:
   """One clip as a record.
 
-  With 2D poses, frames are cut to the persons' box over the whole clip, grown by 30 %, the longer
-  side reduced to `size`; otherwise they are whole, the shorter side reduced to `size`.
+  With 2D poses, frames are cut around the persons' box over the whole clip and reduced until the
+  shorter side of the box itself has `size` pixels; otherwise they are whole, the shorter side
+  reduced to `size`.
 
   Args:
     raw: from `survey`.
-    size: pixels. whole_frames: do not cut.
+    size: pixels.
+    crop: "persons", their box grown by 30 %; "square", with what squares around them reach, which
+      RGBPose-SlowFast looks at; "none" to keep frames whole.
     max_frames: of a longer video every second, fourth, ... frame is kept.
 
   Raises:
@@ -282,7 +308,7 @@ def encode(raw: RawClip, *, size: int, max_frames: int, whole_frames: bool, **_)
     window = None
     record.update(num_frames=given.num_frames, fps=_fps(raw))
   else:
-    place = _Place(poses, size, whole_frames)
+    place = _Place(poses, size, crop)
     video = videos.read(raw.video, place, max_frames)
     poses, window = place.poses, video.window
     record.update(num_frames=len(video.frames), fps=video.fps, frames=video.frames,
@@ -322,18 +348,16 @@ def _nobody(raw: RawClip, frames: int) -> dict[str, np.ndarray]:
 class _Place:
   """Chooses what of a video to store, once its size is known; scales 2D poses to that size."""
 
-  def __init__(self, poses: skeleton_arrays.Clean | None, size: int, whole_frames: bool):
-    self.poses, self._size, self._whole = poses, size, whole_frames
+  def __init__(self, poses: skeleton_arrays.Clean | None, size: int, crop: str):
+    self.poses, self._size, self._crop = poses, size, crop
 
   def __call__(self, width: int, height: int) -> boxes.StoredWindow:
     self.poses = _scaled(self.poses, width, height)
-    if not self._whole and self.poses is not None and self.poses.pose2d is not None:
+    if self._crop != "none" and self.poses is not None and self.poses.pose2d is not None:
       around = boxes.pose_boxes(self.poses.pose2d, self.poses.score)
       if np.isfinite(around).any():
-        return boxes.clip_window(around, width, height, longest=self._size)
-    scale = min(1.0, self._size / min(width, height))
-    return boxes.StoredWindow(0, 0, width, height, max(1, round(width * scale)),
-                              max(1, round(height * scale)))
+        return boxes.clip_window(around, width, height, self._size, square=self._crop == "square")
+    return boxes.whole_window(width, height, self._size)
 
 
 def _scaled(poses: skeleton_arrays.Clean | None, width: int,

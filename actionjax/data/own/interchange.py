@@ -14,7 +14,7 @@ from actionjax.data.formats.findings import Findings
 from actionjax.data.own import columns, interchange_files
 from actionjax.errors import RawDataError
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 OPTIONS: dict = {}
 
 

@@ -75,8 +75,15 @@ def table(path: pathlib.Path, findings: Findings) -> list[Entry]:
   return entries
 
 
-def tree(root: pathlib.Path, findings: Findings) -> list[Entry]:
-  """The videos, or else the skeletons, of a folder a class. Raises RawDataError."""
+def tree(root: pathlib.Path, findings: Findings, flat: bool = False) -> list[Entry]:
+  """The videos, or else the skeletons, of a folder a class.
+
+  Args:
+    flat: clips may lie in no class' folder, and then have no label.
+
+  Raises:
+    RawDataError: the folder cannot be read.
+  """
   try:
     tops = sorted(entry.name for entry in os.scandir(root)
                   if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."))
@@ -105,6 +112,10 @@ def tree(root: pathlib.Path, findings: Findings) -> list[Entry]:
                                  "of a split but classes; move it elsewhere")
   for path in clips:
     folders = path.parts[:-1]
+    if len(folders) < 1 + split and flat:
+      entries.append(Entry(path.with_suffix("").as_posix(), path.as_posix(), "",
+                           split=folders[0] if split else ""))
+      continue
     if len(folders) < 1 + split:
       findings.add(path.as_posix(), "label", "lies in no class's folder")
       continue

@@ -80,7 +80,7 @@ def cut(dataset: ClipDataset, data_dir, *, size: int | None = None,
         dataset.info["variant"], root, sizes,
         lambda number: (staged / str(number)).read_bytes(),
         compression=_COMPRESSION)
-    has_frames, index = tfds_dataset.read_back(folder, shards)
+    has_frames, _, index = tfds_dataset.read_back(folder, shards)
     index.save(folder / INDEX_FILE)
     if own.is_own(dataset.info["dataset"]):  # the same clips in the same order
       shutil.copy(dataset.path / own.SPLITS_FILE, folder)

@@ -120,19 +120,23 @@ def _build(raw: _Raw, staged, root, facts) -> pathlib.Path:
       source, catalogue.module(source.name), raw.variant, root,
       [path.stat().st_size - 4 for path in staged],
       lambda i: staging.read(staged[i]))
-  frames, index = tfds_dataset.read_back(folder, shards)
+  frames, persons, index = tfds_dataset.read_back(folder, shards)
+  most = max(map(int, persons), default=0)
+  if raw.survey is None and most > source.persons:
+    raise ValueError(f"{source.name}: a clip has {most} persons, its Dataset says {source.persons}")
   index.save(folder / INDEX_FILE)
   info = {
       "format": record.FORMAT, "dataset": source.name, "variant": raw.variant,
       "version": source.version, "options": raw.options,
       "class_names": list(source.class_names), "layout": source.layout,
       "modality": source.modality if frames else "none", "fps": source.fps,
-      **facts, "fingerprint": raw.fingerprint, "key": raw.key,
+      "persons": persons, **facts, "fingerprint": raw.fingerprint, "key": raw.key,
       "num_clips": len(index), "num_frames": int(index.num_frames.sum()), "shards": shards}
   if raw.survey is not None:
     np.savez(folder / own.SPLITS_FILE,
              codes=own.codes_of(raw.survey.splits, index.clip_id.tolist()))
-    info |= {"poses": source.poses, "protocols": list(source.protocols), **raw.survey.info}
+    info |= {"poses": source.poses, "protocols": list(source.protocols),
+             "crop": raw.survey.facts.crop, **raw.survey.info}
   (folder / INFO_FILE).write_text(json.dumps(info, indent=1) + "\n")
   return folder
 

@@ -1,4 +1,5 @@
 """Records as a dataset of TensorFlow Datasets (TFDS), written without TensorFlow."""
+import collections
 import contextlib
 import errno
 import functools
@@ -121,16 +122,18 @@ def write(source: Dataset, module: types.ModuleType, variant: str, root, sizes: 
   return pathlib.Path(builder.data_dir), shards
 
 
-def read_back(folder: pathlib.Path, shards: list[dict]) -> tuple[bool, dataset.Index]:
+def read_back(folder: pathlib.Path,
+              shards: list[dict]) -> tuple[bool, dict[str, int], dataset.Index]:
   """Reads every record as it was written.
 
   Returns:
-    whether any record has frames, and the index.
+    whether any record has frames, the number of clips by persons of their skeletons (as text, for
+    JSON; clips of no skeletons count as 0), and the index.
 
   Raises:
     OSError: a shard of another length than it should have.
   """
-  frames = False
+  frames, persons = False, collections.Counter()
 
   def rows():
     nonlocal frames
@@ -144,8 +147,9 @@ def read_back(folder: pathlib.Path, shards: list[dict]) -> tuple[bool, dataset.I
         # One at a time: a record of an hour of video is a hundred megabytes.
         clip = record.parse(reader.read([i])[0])
         frames = frames or bool(clip["frames"])
+        persons[len(clip["pose_score"])] += 1
         yield {name: clip[name] for name in dataset.Index.__dataclass_fields__}
       reader.close()
 
   index = dataset.Index.of(rows())
-  return frames, index
+  return frames, {str(count): persons[count] for count in sorted(persons)}, index
