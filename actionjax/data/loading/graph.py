@@ -32,8 +32,8 @@ class Config(inputs.Input):
 
   Attributes:
     num_frames: T; drawn as in `pose_sampling.uniform_frames`.
-    persons: M, of more the `transforms.main_persons` (in 3D the one seen longest before the
-      others); absent persons are zeros with score 0.
+    persons: M, as in the released code the first ones as stored (in 3D the one seen longest before
+      them); absent persons are zeros with score 0.
     dimensions: 3 reads `pose3d`, and moves and turns it as `upright` does; 2 reads `pose2d`, in
       shares of the half image.
     image_size: (height, width) that 2D skeletons are measured in where a record does not say.
@@ -123,9 +123,6 @@ def normalised(config: Config, record: dict, layout: Layout) -> Clip:
   score = np.asarray(record["pose_score"], np.float32)
   finite = np.isfinite(points).all(-1)
   points, score = np.where(finite[..., None], points, 0), np.where(finite, score, 0)
-  # Before motion is taken of them: all streams of a clip show the same persons.
-  kept = transforms.main_persons(points, score, config.persons)
-  points, score = points[kept], score[kept]
   if config.frames == "mmaction0":
     return Clip(points, score)
   if config.dimensions == 3:
@@ -228,7 +225,8 @@ def apply(config: Config, record: dict, shared: inputs.Shared,
           choice: tuple[Clip, np.ndarray]) -> dict:
   """`pose3d` or `pose2d` float32[M,T,J,D] and `pose_score` float32[M,T,J] of some frames."""
   clip, frames = choice
-  points, score = transforms.pick_pose(*clip, frames, config.persons)
+  first = Clip(*(part[:config.persons] for part in clip))
+  points, score = transforms.pick_pose(*first, frames, config.persons)
   if config.frames == "mmaction0" and config.dimensions == 2:
     # PoseNormalize, which sees persons that are not there too.
     size = np.array(config.image_size[::-1], np.float32)
