@@ -67,6 +67,15 @@ class Layout:
     return self.centre_joint
 
   @property
+  def middle(self) -> tuple[str, ...]:
+    """Joints whose mean is the middle of the body: the `centre`, or the hips where there is none.
+
+    Raises UserError where these lack too.
+    """
+    hips = ("left_hip", "right_hip")
+    return hips if self.centre_joint is None and self.has(*hips) else (self.centre,)
+
+  @property
   def spine(self) -> tuple[str, str]:
     """Joints (lower, upper) that give the body's vertical and scale. Raises UserError."""
     if self.spine_joints is None:

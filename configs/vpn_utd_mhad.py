@@ -7,7 +7,9 @@
 Arguments: cpu; pose=gcn|lstm|none (none: the plain backbone, trained as long); pose_first=false
 leaves out the pose network's own training; backbone_first=true trains the backbone alone for the
 first third of the epochs; backbone=resnet3d|i3d (i3d: Inception-v1, the thesis'); attention=both|
-spatial|temporal|none; embedding=thesis|none; coupler=false; epochs=N of the joint training; seed=N.
+spatial|temporal|none; embedding=thesis|none; embedding_loss=l2|kl_visual_pose|kl_pose_visual|
+kl_both; pairs=listed|all, the unconnected joints that the graph joins; coupler=false; epochs=N of
+the joint training; seed=N.
 
 The thesis fine-tunes a backbone from Kinetics, then trains it with a fresh pose network
 (Algorithm 3); in its other systems the pose network comes from a training on poses alone
@@ -28,7 +30,8 @@ def get_config(arg: str = "") -> ConfigDict:
   """The config; see the module's docstring for `arg`."""
   args = configuration.arguments(arg, cpu=False, pose="gcn", pose_first=True,
                                  backbone_first=False, backbone="resnet3d", attention="both",
-                                 embedding="thesis", coupler=True, epochs=0.0, seed=0)
+                                 embedding="thesis", embedding_loss="l2", pairs="listed",
+                                 coupler=True, epochs=0.0, seed=0)
   # Half of the actions have a direction (swipes, circles): no flips.
   video = dict(num_frames=32, size=(112, 112), channels=1, crop=0.9, margin=0.1,
                scale_jitter=0.1, intensity_jitter=0.15)
@@ -47,8 +50,8 @@ def get_config(arg: str = "") -> ConfigDict:
     raise UserError(f"config argument backbone={args.backbone} is neither resnet3d nor i3d")
   common = dict(name="vpn", dropout=0.3, dtype="float32" if args.cpu else "bfloat16",
                 backbone=backbone)
-  pose = {"gcn": dict(name="gcn", shared=True), "lstm": dict(name="lstm", units=128),
-          "none": dict(name="none")}[args.pose]
+  pose = {"gcn": dict(name="gcn", shared=True, pairs=args.pairs),
+          "lstm": dict(name="lstm", units=128), "none": dict(name="none")}[args.pose]
   epochs = args.epochs or (72.0 if args.cpu else 150.0)
   alone = epochs / 3 if args.backbone_first else 0.0
   optim = dict(name="adamw", learning_rate=1e-3, schedule="cosine", warmup=0.1,
@@ -70,7 +73,7 @@ def get_config(arg: str = "") -> ConfigDict:
       dict(kind="train", name="joint", epochs=epochs - alone, optim=optim,
            model=dict(common, pose=pose, attention=args.attention, embedding=args.embedding,
                       coupler=args.coupler),
-           loss=dict(name="vpn"), init_from=tuple(init)),
+           loss=dict(name="vpn", embedding_loss=args.embedding_loss), init_from=tuple(init)),
       dict(kind="evaluate", name="test", views=dict(temporal=4))]
   # Small batches: with 431 clips it is the number of updates that is short.
   return configuration.config(name="vpn_utd_mhad", seed=args.seed, data=data, batch_size=8,

@@ -47,13 +47,18 @@ ARGUMENTS = {
                       "dataset=annotations:ntu60,dimensions=2,test=FOLDER,stream=bone_motion",
                       "dataset=annotations:ntu60,dimensions=2,stream=joint:bone+joint_motion",
                       "dataset=annotations:ntu60,dimensions=2,released=mmaction0,network=stgcn"),
-    "vpn_ntu120": ("", "protocol=cross_setup", "attention=spatial", "attention=temporal",
+    "vpn_ntu60": ("protocol=cross_view", "pose=lstm"),
+    "vpn_nucla": ("", "protocol=view_1,released"),
+    "vpn_smarthome": ("", "protocol=cross_view_2,pose=lstm"),
+    "vpn_ntu120": ("", "protocol=cross_setup", "pairs=all,shared=true",
+                   "embedding_loss=kl_both", "attention=spatial", "attention=temporal",
                    "attention=none,embedding=none", "pose=lstm", "pose=none", "coupler=false",
                    "released"),
     "vpn_utd_mhad": ("", "cpu", "cpu,pose=lstm", "cpu,pose=none", "cpu,pose_first=false",
                      "cpu,backbone_first=true", "cpu,pose=none,backbone=i3d,epochs=20",
                      "cpu,attention=spatial", "cpu,attention=temporal", "cpu,attention=none",
-                     "cpu,embedding=none", "cpu,coupler=false", "seed=1"),
+                     "cpu,embedding=none", "cpu,coupler=false",
+                     "cpu,pairs=all,embedding_loss=kl_pose_visual", "seed=1"),
 }
 
 

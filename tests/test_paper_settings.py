@@ -58,8 +58,9 @@ HAC_UTD = dict(
 
 # Das' thesis, section 4.4; the joint training's rate is the released code's for P-I3D. The
 # backbone's training: the released fine-tuning, an L2 penalty of 0.01 w^2 on the classifier.
-VPN = dict(batch_size=16, data=dict(flip=0.0, video=dict(num_frames=64, size=(224, 224), stride=2),
-                                    pose=dict(num_poses=20, persons=2)),
+VPN_DATA = dict(flip=0.0, video=dict(num_frames=64, size=(224, 224), stride=2),
+                pose=dict(num_poses=20, persons=2))
+VPN = dict(batch_size=16, data=VPN_DATA,
            optim=dict(name="adam", learning_rate=1e-3, schedule="steps", drops=(1 / 3, 2 / 3),
                       clip_norm=5.0))
 VPN_SGD = dict(name="sgd", learning_rate=0.01, momentum=0.9)
@@ -117,6 +118,13 @@ TRAININGS = {
     "hac_nucla": dict.fromkeys(HAC_NAMES, HAC),
     "hac_utd_mhad:cpu": dict.fromkeys(HAC_NAMES, HAC_UTD) | {"retrain": dict(HAC_UTD, epochs=8.0)},
     "vpn_ntu120": {"backbone": VPN_BACKBONE, "joint": dict(VPN, epochs=10.0)},
+    "vpn_ntu60": {"backbone": VPN_BACKBONE, "joint": dict(VPN, epochs=10.0)},
+    "vpn_smarthome": {name: dict(step, data=VPN_DATA | dict(pose=dict(num_poses=30, persons=1)))
+                      for name, step in (("backbone", VPN_BACKBONE),
+                                         ("joint", dict(VPN, epochs=10.0)))},
+    "vpn_nucla": {name: dict(step, data=VPN_DATA | dict(pose=dict(num_poses=5, persons=1)))
+                  for name, step in (("backbone", VPN_BACKBONE),
+                                     ("joint", dict(VPN, epochs=10.0)))},
     "vpn_ntu120:released=true": {
         "backbone": dict(VPN_BACKBONE, data=VPN_RELEASED_DATA),
         "joint": dict(batch_size=4, epochs=250.0, data=VPN_RELEASED_DATA,
@@ -137,7 +145,7 @@ VIEWS = {
     "posec3d_ntu60:clips=1": dict(temporal=1, flips=False),
     "rgbpose": dict(temporal=10), "stgcnpp": dict(temporal=10),
     "stgcnpp_utd_mhad": dict(temporal=4), "hac": dict(temporal=5),
-    "vpn_ntu120": dict(temporal="all", aggregate="max"), "vpn_utd_mhad": dict(temporal=4),
+    "vpn": dict(temporal="all", aggregate="max"), "vpn_utd_mhad": dict(temporal=4),
     "own_data": dict(temporal=4)}
 
 

@@ -70,10 +70,18 @@ def test_reference_joints_exist_or_are_an_error_that_says_so(name):
     assert layout.has(layout.centre, *layout.spine)
     return
   pose, score = jnp.ones((1, 1, 2, layout.num_joints, 3)), jnp.ones((1, 1, 2, layout.num_joints))
-  for normalise in ("translate", "align"):
-    with pytest.raises(UserError, match=f"layout {name} has no .*use a layout that has .*: "
-                                        "cad_15, jhmdb_15, kinect_v1_20, kinect_v2_25$"):
-      skeleton_frames.body_centred(pose, score, name, normalise)
+  with pytest.raises(UserError, match=f"layout {name} has no .*use a layout that has .*: "
+                                      "cad_15, jhmdb_15, kinect_v1_20, kinect_v2_25$"):
+    skeleton_frames.body_centred(pose, score, name, "align")
+  # Between the hips is the middle of a body without a spine.
+  assert layout.middle == ("left_hip", "right_hip")
+  pose = np.random.default_rng(0).normal(size=(1, 2, 3, layout.num_joints, 3)).astype(np.float32)
+  score = np.ones(pose.shape[:4], np.float32)
+  hips = [layout.index("left_hip"), layout.index("right_hip")]
+  score[0, 0, 0, hips[1]] = 0
+  found, _ = skeleton_frames.body_centred(pose, score, name, "translate")
+  expected = (pose - pose[0, 0, 1, hips].mean(0)) * score[..., None]
+  np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

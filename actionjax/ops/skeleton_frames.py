@@ -1,15 +1,17 @@
 """Body-centred coordinates of 3D skeletons."""
 import jax.numpy as jnp
+import numpy as np
 
 from actionjax import skeletons
 from actionjax.skeletons import Layout
 
 
 def translate(pose, score, layout: Layout):
-  """Subtracts the first person's centre joint at the first frame from everything.
+  """Subtracts the first person's centre at the first frame from everything.
 
-  The released P-I3D and VPN loaders do this and nothing else (joint 2 of Kinect v2, the spine).
-  Clips whose first frame lacks that joint use the first frame that has it.
+  The released P-I3D and VPN loaders do this and nothing else (joint 2 of Kinect v2, the spine). The
+  centre is the middle of the hips where a layout has no joint for it. Clips whose first frame lacks
+  it use the first frame that has it.
 
   Args:
     pose: float[B,M,T,J,3] in metres.
@@ -18,10 +20,11 @@ def translate(pose, score, layout: Layout):
   Returns:
     float[B,M,T,J,3]; missing joints are 0.
   """
-  joint = layout.index(layout.centre)
-  present = score[:, 0, :, joint] > 0
+  joints = np.array([layout.index(name) for name in layout.middle])
+  present = (score[:, 0][..., joints] > 0).all(-1)
   first = jnp.argmax(present, axis=1)
-  origin = jnp.take_along_axis(pose[:, 0, :, joint], first[:, None, None], axis=1)
+  middle = pose[:, 0][:, :, joints].mean(2)
+  origin = jnp.take_along_axis(middle, first[:, None, None], axis=1)
   moved = pose - origin[:, :, None, None]
   return jnp.where(score[..., None] > 0, moved, 0.0)
 
