@@ -4,8 +4,8 @@
   python -m actionjax.main --config=configs/stgcnpp_utd_mhad.py        # one GPU
   python -m actionjax.main --config=configs/stgcnpp_utd_mhad.py:cpu    # two cores, within an hour
 
-Arguments: cpu; stream=joint|bone|joint_motion|bone_motion, of which the published results add
-the scores of two or all four (`python -m actionjax.fuse`); variant=stgcnpp|stgcn; drop=P trains
+Arguments: cpu; stream=joint|bone|joint_motion|bone_motion, of which the published results add the
+scores of two or all four (`python -m actionjax.fuse`); variant=stgcnpp|stgcn|msg3d; drop=P trains
 with a joint of a limb missing from every frame with that probability; seed=N.
 
 The network is PYSKL's; the recipe is not its NTU one (SGD at 0.1 over 80 times five epochs of
@@ -27,10 +27,13 @@ def get_config(arg: str = "") -> ConfigDict:
       dataset="utd_mhad", protocol="cross_subject", validation=0.1, time_jitter=0.15,
       pose=dict(num_poses=48 if args.cpu else 100, persons=1, rotate=20.0), threads=4, workers=0)
   # The body's own axes ("upright") would undo the random turn, and all subjects face the camera.
-  model = dict(name="stgcn", variant=args.variant, stream=args.stream, normalise="translate",
-               dropout=0.3, block_dropout=0.1)
-  if args.cpu:
-    model.update(width=48, stage_sizes=(2, 2, 2))
+  model = dict(stream=args.stream, normalise="translate", dropout=0.3, block_dropout=0.1)
+  if args.variant == "msg3d":
+    model.update(name="msg3d", width=24 if args.cpu else 96)
+  else:
+    model.update(name="stgcn", variant=args.variant)
+    if args.cpu:
+      model.update(width=48, stage_sizes=(2, 2, 2))
   return configuration.config(
       name="stgcnpp_utd_mhad", seed=args.seed, data=data, batch_size=16, log_every=25, ema=0.995,
       steps=(

@@ -99,3 +99,30 @@ def test_padding_only_grows_and_only_what_is_there():
                          initialise.InitFrom("s", pad=("backbone/",), strict=True))
   with pytest.raises(UserError, match="s: no parameter of this model matches pad 'spine/'"):
     initialise.load_into(_variables(0), _variables(1), initialise.InitFrom("s", pad=("spine/",)))
+
+
+class Stem(nn.Module):
+  """A convolution over a video, then one of its features."""
+
+  @nn.compact
+  def __call__(self, video):
+    return nn.Conv(4, (3, 3, 3), name="inner")(nn.Conv(5, (3, 3, 3), name="stem")(video))
+
+
+def test_a_grey_network_computes_what_one_of_colours_does_of_grey_pictures():
+  video = np.random.default_rng(0).normal(size=(2, 4, 6, 6, 1)).astype(np.float32)
+  colours = Stem().init(jax.random.key(0), video.repeat(3, -1))
+  grey = Stem().init(jax.random.key(1), video)
+  found, report = initialise.load_into(grey, colours, initialise.InitFrom("s", strict=True))
+  assert report.summed == ("params/stem/kernel (3, 3, 3, 3, 5) for (3, 3, 3, 1, 5)",)
+  assert not report.mismatched and "summed 1: params/stem (1)" in report.summary()
+  np.testing.assert_allclose(Stem().apply(found, video), Stem().apply(colours, video.repeat(3, -1)),
+                             atol=1e-5)
+  # The other way round there is nothing to tell the colours by; and no other size is summed.
+  back, report = initialise.load_into(colours, grey, initialise.InitFrom("s"))
+  assert "params/stem/kernel (3, 3, 3, 1, 5) for (3, 3, 3, 3, 5)" in report.mismatched
+  np.testing.assert_array_equal(back["params"]["stem"]["kernel"],
+                                colours["params"]["stem"]["kernel"])
+  two = Stem().init(jax.random.key(2), video.repeat(2, -1))
+  _, report = initialise.load_into(grey, two, initialise.InitFrom("s"))
+  assert len(report.mismatched) == 1 and not report.summed

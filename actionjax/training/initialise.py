@@ -55,12 +55,15 @@ class LoadReport:
     missing: paths of the model that were asked for and that the source lacks.
     skipped: paths of the source with no taker, excluded or not included.
     mismatched: paths with another shape, with both shapes.
+    summed: paths of kernels that read one channel here and three, of colours, in the source: the
+      sum over these is what it computes of a grey video.
   """
   loaded: tuple[str, ...]
   missing: tuple[str, ...]
   skipped: tuple[str, ...]
   mismatched: tuple[str, ...]
   padded: tuple[str, ...] = ()
+  summed: tuple[str, ...] = ()
 
   def summary(self) -> str:
     """One line a list, grouped by top-level module."""
@@ -104,7 +107,8 @@ def match(variables: Mapping, source: Mapping,
   for pattern in config.pad:
     if not any(_matches((pattern,), name) for name in names):
       raise UserError(f"{config.source}: no parameter of this model matches pad {pattern!r}")
-  taken, loaded, missing, mismatched, padded = {}, [], [], [], []
+  taken: dict[str, str] = {}
+  loaded, missing, mismatched, padded, summed = [], [], [], [], []
   for name, leaf in zip(names, jax.tree.leaves(variables)):
     if not wanted(name):
       continue
@@ -117,13 +121,15 @@ def match(variables: Mapping, source: Mapping,
       loaded.append(name)
     elif _matches(config.pad, name) and _grows(shape, leaf.shape):
       padded.append(both)
+    elif _loses_colour(shape, leaf.shape):
+      summed.append(both)
     else:
       mismatched.append(both)
       continue
     taken[name] = offered[name]
   report = LoadReport(tuple(loaded), tuple(missing),
                       tuple(name for name in offered if name not in taken), tuple(mismatched),
-                      tuple(padded))
+                      tuple(padded), tuple(summed))
   if not taken or (config.strict and (missing or mismatched)):
     raise UserError(f"{config.source} does not fit this model: {report.summary()}")
   return taken, report
@@ -146,7 +152,9 @@ def load_into(variables: Mapping, source: Mapping, config: InitFrom) -> tuple[di
   for name, leaf in zip(path_names(variables), jax.tree.leaves(variables)):
     if name in taken:
       value = values[taken[name]].astype(leaf.dtype)
-      if value.shape != leaf.shape:
+      if _loses_colour(value.shape, leaf.shape):
+        value = value.sum(-2, keepdims=True)
+      elif value.shape != leaf.shape:
         value = jnp.pad(value, [(0, new - old) for old, new in zip(value.shape, leaf.shape)])
       leaf = jax.device_put(value, leaf.sharding)
     leaves.append(leaf)
@@ -161,6 +169,12 @@ def _matches(patterns: tuple[str, ...], name: str) -> bool:
 def _grows(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
   """Whether an array of one shape fits into one of the other, axis by axis."""
   return len(old) == len(new) and all(a <= b for a, b in zip(old, new))
+
+
+def _loses_colour(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+  """Whether two convolutions' kernels [..., in, out] differ in reading three channels or one."""
+  return (len(old) == len(new) >= 4 and (old[-2], new[-2]) == (3, 1)
+          and old[:-2] == new[:-2] and old[-1] == new[-1])
 
 
 def _inside(name: str) -> str:
