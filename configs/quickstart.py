@@ -19,12 +19,14 @@ def get_config(arg: str = "") -> ConfigDict:
   # What a stem of five frames sees moves little from one to the next, which twelve frames of a clip
   # do not give; its strides keep 24 as cheap.
   shape = (dict(width=8, stem_kernel=(3, 7, 7), spatial_strides=(1, 2, 2)) if args.tiny else
-           dict(width=24, stem_kernel=(5, 7, 7), stem_strides=(2, 2, 2), spatial_strides=(2, 2, 1)))
-  common = dict(name="vpn", backbone=dict(
+           dict(width=24, stem_kernel=(5, 7, 7), stem_strides=(2, 4, 4), spatial_strides=(1, 2, 1)))
+  # No dropout: five hundred clips, turned, scaled and mirrored anew in every epoch, are not learnt
+  # by heart in these few minutes.
+  common = dict(name="vpn", dropout=0.0, backbone=dict(
       name="resnet3d", block="basic", stage_sizes=(1, 1, 1), kernels="factorised", stem_pool=(),
       temporal_strides=(1, 2, 1), **shape))
   epochs = (2.0, 2.0, 2.0) if args.tiny else tuple(
-      number * args.share for number in (2.0, 6.0, 20.0))
+      number * args.share for number in (2.0, 6.0, 28.0))
   pose = {"gcn": dict(name="gcn", shared=True)}.get(args.pose, dict(name=args.pose))
   optim = dict(name="adamw", learning_rate=2e-3, schedule="cosine", warmup=0.1,
                weight_decay=0.02, clip_norm=5.0)
