@@ -10,7 +10,8 @@ import pytest
 
 from actionjax import skeletons
 from actionjax.data import catalogue
-from actionjax.data.loading import pipeline, pose2d, pose3d, pose_sampling, transforms, video
+from actionjax.data.loading import inputs, pipeline, pose2d, pose3d, pose_sampling, transforms
+from actionjax.data.loading import video as videos
 from actionjax.data.loading.clip_transform import ClipTransform
 from actionjax.data.loading.config import DataConfig, batch_spec
 from actionjax.errors import UserError
@@ -240,7 +241,7 @@ def _joint(**fields):
       dataset="annotations:mine", protocol="xsub", flip=0.5, about=_about(),
       inputs=dict(
           pose2d=dataclasses.replace(SMALL, num_frames=8, size=(96, 96), test_size=(112, 112)),
-          video=video.Config(num_frames=8, size=(96, 96), test_size=(112, 112), box="pose2d",
+          video=videos.Config(num_frames=8, size=(96, 96), test_size=(112, 112), box="pose2d",
                              sampling="uniform")), **fields)
 
 
@@ -283,6 +284,29 @@ def test_video_and_skeletons_show_the_same_part():
   np.testing.assert_array_equal(row["video"][1], row["video"][0][:, :, ::-1])
 
 
+def test_the_papers_ablations_of_sampling_and_cropping():
+  """One person walks through an image of 200 x 100, two pixels a frame."""
+  layout = skeletons.layout("coco_17")
+  points = np.random.default_rng(0).uniform(30, 50, (1, 40, 17, 2)).astype(np.float32)
+  points[..., 0] += 2 * np.arange(40)[None, :, None]
+  record = {"pose2d": points, "pose_score": np.ones((1, 40, 17), np.float32),
+            "image_size": (100, 200), "clip_id": "x", "frames": [], "label": 0}
+  at = lambda position: inputs.Shared(layout, "none", position)
+  config = pose2d.Config(num_frames=6, persons=1, sampling="strided", stride=3, compact=False,
+                         test_size=(50, 50))
+  for choice, start in zip(pose2d.views(config, record, [at(0.0), at(0.999)]), (0, 24)):
+    np.testing.assert_array_equal(choice.frames, start + 3 * np.arange(6))
+    np.testing.assert_array_equal(choice.box, [0, 0, 200, 100])
+    shown = pose2d.apply(config, record, at(0.0), choice)["pose2d"]
+    np.testing.assert_allclose(shown, points[:, choice.frames] * [50 / 200, 50 / 100], rtol=1e-5)
+  drawn = pose2d.draw(config, record, at(0.5), np.random.default_rng(1))
+  np.testing.assert_array_equal(np.diff(drawn.frames), 3)
+  # As released: frames out of every part of the clip, and the square around them.
+  usual, = pose2d.views(pose2d.Config(num_frames=6, persons=1), record, [at(0.5)])
+  assert np.ptp(usual.frames) > 20 and (usual.box[2] - usual.box[0] <
+                                        200) and usual.box[1] != 0
+
+
 def test_a_video_without_its_model_s_skeletons_still_follows_them():
   config = _joint()
   assert config.only(("video",)) == config
@@ -304,7 +328,7 @@ def test_pixels_beside_the_image_are_black():
 
 
 def test_sections_that_do_not_go_together():
-  frames = video.Config(num_frames=2, size=(8, 8))
+  frames = videos.Config(num_frames=2, size=(8, 8))
   for read, message in (
       (dict(pose=pose3d.Config(3)), "pose and pose2d cannot both be given"),
       (dict(video=frames), "video.box must be pose2d where there is a section pose2d"),
@@ -313,7 +337,7 @@ def test_sections_that_do_not_go_together():
     with pytest.raises(UserError, match=message):
       _config(**read)
   with pytest.raises(ValueError, match="margin says nothing beside box=pose2d"):
-    video.Config(num_frames=2, size=(8, 8), box="pose2d", margin=0.2)
+    videos.Config(num_frames=2, size=(8, 8), box="pose2d", margin=0.2)
   about = dataclasses.replace(_about(), poses=("pose3d",))
   with pytest.raises(UserError, match="annotations:mine has pose3d, and the config's data.pose2d"):
     _ = _config(about=about).layout

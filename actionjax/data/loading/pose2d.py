@@ -25,7 +25,12 @@ class Config(inputs.Input):
   in training, of `test_size` at test; joints outside of it keep theirs, and missing ones are 0.
 
   Attributes:
-    num_frames: T; drawn as in `pose_sampling.uniform_frames`.
+    num_frames: T.
+    sampling: "uniform", a frame out of each of T parts of the clip, as in
+      `pose_sampling.uniform_frames`; or "strided", frames `stride` apart, as in `sampling.strided`:
+      what the paper compares it with (section 4.3).
+    compact: whether skeletons are cut to the square of all their joints; else the whole image is
+      shown (the ablation of the same section).
     persons: M, of more the `transforms.main_persons`; absent persons are zeros with score 0. At 0
       M is the most that a clip of the dataset has: all are drawn into the same maps, so that the
       network costs the same.
@@ -39,6 +44,9 @@ class Config(inputs.Input):
     frames: whose test clips: "pyskl" or "mmaction2"; see `pose_sampling.test_frames`.
   """
   num_frames: int = 48
+  sampling: Literal["uniform", "strided"] = "uniform"
+  stride: int = 1
+  compact: bool = True
   persons: int = 0
   size: tuple[int, int] = (56, 56)
   test_size: tuple[int, int] = (64, 64)
@@ -59,7 +67,7 @@ class Config(inputs.Input):
     for field in ("size", "test_size"):
       if min(getattr(self, field)) < 1:
         raise ValueError(f"{field} must be (height, width), got {getattr(self, field)}")
-    for field, least in (("num_frames", 1), ("persons", 0), ("short_side", 1)):
+    for field, least in (("num_frames", 1), ("stride", 1), ("persons", 0), ("short_side", 1)):
       if getattr(self, field) < least:
         raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
     for field, most in (("area", 1), ("aspect", np.inf)):
@@ -96,7 +104,9 @@ def draw(config: Config, record: dict, shared: inputs.Shared, rng: np.random.Gen
   transforms.check_skeletons(record, shared.layout, "pose2d", "data.pose2d")
   first, length = sampling.cut(record["pose2d"].shape[1], shortest=shared.shortest,
                                draws=shared.interval)
-  frames = first + pose_sampling.uniform_frames(length, config.num_frames, rng)
+  frames = first + (
+      pose_sampling.uniform_frames(length, config.num_frames, rng) if config.sampling == "uniform"
+      else sampling.strided(length, config.num_frames, config.stride, shared.position))
   size, box = _compact(config, record, frames)
   resized = pose_sampling.short_side(size, config.short_side)
   window = pose_sampling.random_resized_box(resized, rng, area=config.area, aspect=config.aspect)
@@ -112,8 +122,12 @@ def views(config: Config, record: dict, shared: Sequence[inputs.Shared]) -> list
   asymmetrically.
   """
   transforms.check_skeletons(record, shared[0].layout, "pose2d", "data.pose2d")
-  frames = pose_sampling.test_frames(record["pose2d"].shape[1], config.num_frames, len(shared),
-                                     config.frames)
+  count = record["pose2d"].shape[1]
+  if config.sampling == "uniform":
+    frames = pose_sampling.test_frames(count, config.num_frames, len(shared), config.frames)
+  else:
+    frames = np.stack([sampling.strided(count, config.num_frames, config.stride, view.position)
+                       for view in shared])
   size, box = _compact(config, record, frames.ravel())
   return [Framing(clip, _test_box(config, size, box, view.at), config.test_size,
                   config.test_size[1] - 1 if view.mirror else None, config.frames)
@@ -154,6 +168,9 @@ def _picked(config, record, frames):
 
 def _compact(config, record, frames):
   """Size (h, w) and box of the part of the image that the skeletons are in."""
+  if not config.compact:
+    height, width = image_size(record)
+    return (height, width), np.array([0, 0, width, height])
   points, _ = _picked(config, record, frames)
   _, size, box = pose_sampling.compact(
       points, image_size(record), padding=config.padding, hw_ratio=config.hw_ratio)
