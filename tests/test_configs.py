@@ -40,6 +40,7 @@ ARGUMENTS = {
                       "test=FOLDER,released=mmaction2,network=rgb"),
     "stgcnpp_utd_mhad": ("", "cpu", "cpu,stream=bone_motion", "variant=stgcn",
                           "cpu,drop=0.25", "seed=1", "variant=msg3d", "cpu,variant=msg3d"),
+    "stgcnpp_nucla": ("", "protocol=view_1,stream=bone_motion", "variant=msg3d"),
     "stgcnpp_ntu120": ("dataset=annotations:ntu120,dimensions=2,network=stgcn",
                        "dataset=ntu120,protocol=cross_setup"),
     "stgcnpp_ntu60": ("dataset=ntu60,protocol=cross_subject",

@@ -118,6 +118,13 @@ TRAININGS = {
     "hac_nucla": dict.fromkeys(HAC_NAMES, HAC),
     "hac_utd_mhad:cpu": dict.fromkeys(HAC_NAMES, HAC_UTD) | {"retrain": dict(HAC_UTD, epochs=8.0)},
     "vpn_ntu120": {"backbone": VPN_BACKBONE, "joint": dict(VPN, epochs=10.0)},
+    # What CTR-GCN and the graph networks after it share.
+    "stgcnpp_nucla": {"network": dict(
+        batch_size=16, epochs=325.0, model=dict(name="stgcn", normalise="range"),
+        data=dict(pose=dict(num_poses=52, sampling="drawn", rotate=60.0, tilt=60.0,
+                            scale=(0.5, 1.5))),
+        optim=dict(name="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4,
+                   decay_all=True, schedule="steps", warmup=5 / 65, drops=(50 / 65,), drop=0.1))},
     "vpn_ntu60": {"backbone": VPN_BACKBONE, "joint": dict(VPN, epochs=10.0)},
     "vpn_smarthome": {name: dict(step, data=VPN_DATA | dict(pose=dict(num_poses=30, persons=1)))
                       for name, step in (("backbone", VPN_BACKBONE),
@@ -144,7 +151,8 @@ VIEWS = {
     # One clip is not mirrored.
     "posec3d_ntu60:clips=1": dict(temporal=1, flips=False),
     "rgbpose": dict(temporal=10), "stgcnpp": dict(temporal=10),
-    "stgcnpp_utd_mhad": dict(temporal=4), "hac": dict(temporal=5),
+    "stgcnpp_utd_mhad": dict(temporal=4), "stgcnpp_nucla": dict(temporal=1),
+    "hac": dict(temporal=5),
     "vpn": dict(temporal="all", aggregate="max"), "vpn_utd_mhad": dict(temporal=4),
     "own_data": dict(temporal=4)}
 

@@ -89,3 +89,9 @@ def test_cut_stays_inside_and_keeps_its_share(n, shortest, a, b):
   assert 0 <= first and first + length <= n
   assert length >= shortest * n - 0.5 - 1e-9 and length >= 1
   assert sampling.cut(n, shortest=1.0, draws=(a, b)) == (0, n)
+
+
+def test_drawn_frames_are_sorted_and_may_repeat():
+  np.testing.assert_array_equal(sampling.drawn(10, np.array([0.95, 0.0, 0.31, 0.39, 0.99999])),
+                                [0, 3, 3, 9, 9])
+  np.testing.assert_array_equal(sampling.drawn(1, np.array([0.2, 0.9])), [0, 0])

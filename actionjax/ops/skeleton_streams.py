@@ -18,9 +18,9 @@ Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
 STREAMS = get_args(Stream)
 Streams = Stream | tuple[Stream, ...]
 BonePairs = Literal["tree", "released"]
-NORMALISE_3D = ("upright", "translate", "align", "none")
+NORMALISE_3D = ("upright", "translate", "align", "range", "none")
 NORMALISE_2D = ("box", "image", "none")
-Normalise = Literal["upright", "translate", "align", "box", "image", "none"]
+Normalise = Literal["upright", "translate", "align", "range", "box", "image", "none"]
 
 # Where the released bone streams part from the tree: (joint, parent) by layout.
 RELEASED_PARENTS = {
@@ -123,6 +123,27 @@ def upright(pose, score, layout: Layout):
   return pose
 
 
+def within_range(pose, score):
+  """Each axis of a clip scaled to [-1, 1], over its persons, frames and joints.
+
+  What graph networks read of Northwestern-UCLA (CTR-GCN and those after it): neither place nor size
+  is left, only what a clip's extremes are to one another.
+
+  Args:
+    pose: float[B,M,T,J,3]. score: float[B,M,T,J], 0 for a missing joint.
+
+  Returns:
+    float[B,M,T,J,3]; missing joints are 0, and so is an axis along which nothing differs.
+  """
+  there = (score > 0)[..., None]
+  low = jnp.where(there, pose, jnp.inf).min((1, 2, 3), keepdims=True)
+  high = jnp.where(there, pose, -jnp.inf).max((1, 2, 3), keepdims=True)
+  span = high - low
+  usable = jnp.isfinite(span) & (span > 1e-6)
+  scaled = 2 * (pose - jnp.where(usable, low, 0)) / jnp.where(usable, span, 1) - 1
+  return jnp.where(there & usable, scaled, 0.0)
+
+
 def _turn_onto(direction, axis):
   """The shortest turn that brings float[B,3] onto a unit vector float[3]; float[B,3,3]."""
   length = jnp.linalg.norm(direction, axis=-1, keepdims=True)
@@ -193,9 +214,9 @@ def graph_input(batch, layout: str, *, dimensions: int | None = None, normalise:
     layout: name of the joint layout.
     dimensions: 3 reads `pose3d`; 2 reads `pose2d`, and the score becomes a third channel;
       None: the layout's.
-    normalise: one of `NORMALISE_3D` ("upright" here, the others of `skeleton_frames`) or
-      `NORMALISE_2D` ("box" and "image": `box_coordinates`, `image_coordinates`); None: the
-      first of them.
+    normalise: one of `NORMALISE_3D` (`upright` and, as "range", `within_range`; the others of
+      `skeleton_frames`) or `NORMALISE_2D` ("box" and "image": `box_coordinates`,
+      `image_coordinates`); None: the first of them.
     stream_name: one of `STREAMS`, or several, whose channels follow one another.
     pairs: see `bone_parents`. image_size: (height, width), for "image".
     scores: False leaves 2D skeletons without their scores.
@@ -225,6 +246,8 @@ def graph_input(batch, layout: str, *, dimensions: int | None = None, normalise:
     pose, _ = skeleton_frames.body_centred(pose, score, layout, normalise)
   elif normalise == "upright":
     pose = upright(pose, score, joints)
+  elif normalise == "range":
+    pose = within_range(pose, score)
   elif normalise == "image":
     pose = image_coordinates(pose, score, image_size)
   elif normalise == "box":

@@ -2,7 +2,7 @@
 clip, as Das' works sample them."""
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,13 +15,20 @@ class Config(inputs.Input):
   """How a clip's 3D skeletons become `pose3d` float32[M,t,J,3] and `pose_score` [M,t,J].
 
   Attributes:
-    num_poses: t; one frame out of each of t equal chunks of the clip.
+    num_poses: t.
+    sampling: "chunks": one frame out of each of t equal chunks of the clip; "drawn": training draws
+      t frames of it with replacement and sorts them, test takes them evenly spaced.
     persons: M, of more the `transforms.main_persons`; absent persons are zeros with score 0.
     rotate: training turns the skeleton about the vertical by up to this many degrees.
+    tilt: and about the horizontal axis across the image, by up to this many.
+    scale: training multiplies sizes by a factor between these two.
   """
   num_poses: int
+  sampling: Literal["chunks", "drawn"] = "chunks"
   persons: int = 1
   rotate: float = 0.0
+  tilt: float = 0.0
+  scale: tuple[float, float] = (1.0, 1.0)
 
   arrays: ClassVar = ("pose3d", "pose_score")
   reads: ClassVar = ("pose3d", "pose_score")
@@ -31,6 +38,16 @@ class Config(inputs.Input):
     for field in ("num_poses", "persons"):
       if getattr(self, field) < 1:
         raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+    if not 0 < self.scale[0] <= self.scale[1]:
+      raise ValueError(f"scale must be two rising factors above 0, got {self.scale}")
+
+
+class Choice(NamedTuple):
+  """The place of each pose in its chunk, or in the whole clip where they are drawn, float[t] in
+  [0, 1); the tilt, in [-1, 1]; and the factor of sizes."""
+  places: np.ndarray
+  tilt: float = 0.0
+  scale: float = 1.0
 
 
 def spec(config: Config, layout: Layout, test: bool) -> dict:
@@ -40,17 +57,19 @@ def spec(config: Config, layout: Layout, test: bool) -> dict:
 
 
 def draw(config: Config, record: dict, shared: inputs.Shared,
-         rng: np.random.Generator) -> np.ndarray:
-  """The place of each pose in its chunk, float[t] in [0, 1)."""
-  return rng.random(config.num_poses)
+         rng: np.random.Generator) -> Choice:
+  """All that is random."""
+  return Choice(rng.random(config.num_poses), rng.uniform(-1, 1), rng.uniform(*config.scale))
 
 
-def views(config: Config, record: dict, shared: Sequence[inputs.Shared]) -> list[np.ndarray]:
+def views(config: Config, record: dict, shared: Sequence[inputs.Shared]) -> list[Choice]:
   """As `draw`: all poses of a view lie at the same place of their chunks."""
-  return [np.full(config.num_poses, view.position) for view in shared]
+  spaced = lambda view: (np.arange(config.num_poses) + view.position) / config.num_poses
+  return [Choice(spaced(view) if config.sampling == "drawn" else
+                 np.full(config.num_poses, view.position)) for view in shared]
 
 
-def apply(config: Config, record: dict, shared: inputs.Shared, choice: np.ndarray) -> dict:
+def apply(config: Config, record: dict, shared: inputs.Shared, choice: Choice) -> dict:
   """`pose3d` float32[M,t,J,3] in metres and `pose_score` float32[M,t,J].
 
   Raises:
@@ -59,10 +78,15 @@ def apply(config: Config, record: dict, shared: inputs.Shared, choice: np.ndarra
   transforms.check_skeletons(record, shared.layout, "pose3d", "data.pose")
   pose, score = record["pose3d"], record["pose_score"]
   first, length = sampling.cut(pose.shape[1], shortest=shared.shortest, draws=shared.interval)
-  picks = first + sampling.chunks(length, config.num_poses, choice)
+  picks = first + (sampling.chunks(length, config.num_poses, choice.places)
+                   if config.sampling == "chunks" else sampling.drawn(length, choice.places))
   pose, score = transforms.pick_pose(pose, score, picks, config.persons)
   if config.rotate:
     pose = transforms.turn_pose3d(pose, score, np.deg2rad(config.rotate) * shared.turn)
+  if config.tilt:
+    pose = transforms.turn_pose3d(pose, score, np.deg2rad(config.tilt) * choice.tilt, axis="x")
+  if config.scale != (1.0, 1.0):
+    pose = pose * np.float32(choice.scale)
   if shared.mirror:
     pose, score = transforms.mirror_pose(pose, shared.layout), score[..., shared.layout.mirror]
   return {"pose3d": pose, "pose_score": score}

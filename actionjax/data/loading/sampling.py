@@ -93,6 +93,18 @@ def chunks(num_frames: int, length: int, positions: np.ndarray) -> np.ndarray:
   return np.minimum(picks, num_frames - 1)
 
 
+def drawn(num_frames: int, places: np.ndarray) -> np.ndarray:
+  """Frames at some places of a clip, in order; one may come twice.
+
+  Args:
+    places: float[t] in [0, 1).
+
+  Returns:
+    int[t], in [0, n), ascending.
+  """
+  return np.sort(np.minimum((places * num_frames).astype(int), num_frames - 1))
+
+
 def pick_video(num_frames: int, length: int, sampling: str, stride: int,
                position: float) -> np.ndarray:
   """Frame indices int[length] by the sampling of that name (see `VIDEO_SAMPLINGS`)."""

@@ -4,6 +4,7 @@ Frames and poses of a clip go through one `Window`, so that they stay aligned. R
 are made by the caller, who holds the generator; everything here is deterministic.
 """
 import dataclasses
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -229,18 +230,21 @@ def mirror_pose(pose: np.ndarray, layout: Layout) -> np.ndarray:
   return pose[..., layout.mirror, :] * np.array([-1] + [1] * (pose.shape[-1] - 1), pose.dtype)
 
 
-def turn_pose3d(pose: np.ndarray, score: np.ndarray, angle: float) -> np.ndarray:
-  """[...,J,3] turned about a vertical axis through its mean present joint.
+def turn_pose3d(pose: np.ndarray, score: np.ndarray, angle: float,
+                axis: Literal["x", "y"] = "y") -> np.ndarray:
+  """[...,J,3] turned about an axis through its mean present joint.
 
   Args:
     score: [...,J]; missing joints (0) stay at the origin.
     angle: radians.
+    axis: "y", the vertical, or "x", across the image.
   """
   present = score > 0
   if not present.any():
     return pose
   centre = pose[present].mean(0)
   cos, sin = np.cos(angle), np.sin(angle)
-  turn = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]], np.float32)
+  turn = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]] if axis == "y" else
+                  [[1, 0, 0], [0, cos, sin], [0, -sin, cos]], np.float32)
   turned = (pose - centre) @ turn + centre
   return np.where(present[..., None], turned, pose).astype(np.float32)
