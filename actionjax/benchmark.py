@@ -16,7 +16,7 @@ OTHERS = {name: flags.DEFINE_bool(name, False, f"Time {what} instead.") for name
     ("heatmaps", "the heat maps of skeletons beside NumPy"),
     ("pruning", "a pruned network, masked and compacted,"),
     ("slowonly", "Pose-SlowOnly beside PyTorch's"),
-    ("scalability", "PoseC3D and ST-GCN++ on clips of several persons"),
+    ("scalability", "PoseC3D, ST-GCN++ and MS-G3D on clips of several persons"),
     ("preparation", "and weigh the preparation of generated videos"))}
 ACCELERATOR = flags.DEFINE_bool(
     "accelerator", False, "Measure the networks on an accelerator, beside PyTorch, instead.")

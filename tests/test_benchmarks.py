@@ -74,10 +74,12 @@ def test_slowonly_is_the_same_network_in_pytorch(capsys):
 @pytest.mark.slow
 def test_persons_cost_a_graph_network_alone(capsys):
   network = {**posec3d.SLOWONLY_NARROW, "stage_sizes": (1, 1, 1), "width": 8}
-  rows = scalability.run(1, (1, 4), network, (4, 4), width=8, stage_sizes=(1,))
+  rows = scalability.run(1, (1, 4), network, (4, 4), dict(width=8, stage_sizes=(1,)),
+                         dict(width=12, scales=3, window_scales=2))
   one, four = rows
   # The graph network runs once a person, but for its graph; the other one only draws more.
-  assert four["gcn_gflops"] / one["gcn_gflops"] == pytest.approx(4, rel=0.05)
+  for name in ("gcn", "msg3d"):
+    assert four[f"{name}_gflops"] / one[f"{name}_gflops"] == pytest.approx(4, rel=0.05)
   assert four["cnn_gflops"] / one["cnn_gflops"] < 1.2
   assert one["cnn_parameters"] == four["cnn_parameters"]
   assert len(capsys.readouterr().out.splitlines()) == 4

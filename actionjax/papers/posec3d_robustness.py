@@ -10,7 +10,8 @@ from collections.abc import Mapping
 PROBABILITIES = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
 HEADINGS = ("0", "1/8", "1/4", "1/2", "1")
 # Row -> its name and the paper's figures in per cent, on FineGYM (mean class accuracy). The last
-# GCN was trained with joints missing as well.
+# GCN was trained with joints missing as well; their GCN is MS-G3D (`stgcnpp_utd_mhad.py:
+# variant=msg3d`), ST-GCN++ may stand in for it.
 ROWS = {
     "cnn": ("3D-CNN", (92.4, 92.4, 92.3, 92.1, 91.5)),
     "gcn": ("GCN", (92.0, 91.0, 90.2, 86.5, 77.7)),
