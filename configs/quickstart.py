@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
       name="resnet3d", block="basic", stage_sizes=(1, 1, 1), kernels="factorised", stem_pool=(),
       temporal_strides=(1, 2, 1), **shape))
   epochs = (2.0, 2.0, 2.0) if args.tiny else tuple(
-      number * args.share for number in (2.0, 6.0, 32.0))
+      number * args.share for number in (2.0, 6.0, 40.0))
   pose = {"gcn": dict(name="gcn", shared=True)}.get(args.pose, dict(name=args.pose))
   optim = dict(name="adamw", learning_rate=2e-3, schedule="cosine", warmup=0.1,
                weight_decay=0.02, clip_norm=5.0)

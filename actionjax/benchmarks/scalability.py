@@ -1,8 +1,9 @@
 """What further persons cost: PoseC3D beside MS-G3D and ST-GCN++ (PoseC3D, section 4.4.3).
 
 Heat maps of one person are as large as those of thirteen, while a graph network runs once a person
-(the paper's is MS-G3D). All see a clip as in the paper's Volleyball experiment, in float32 and from coordinates on, so that
-drawing counts. The contestants take turns in one process; the table gives medians.
+(the paper's is MS-G3D). All see a clip as in the paper's Volleyball experiment, in float32 and from
+coordinates on, so that drawing counts. The contestants take turns in one process; the table gives
+medians.
 """
 import dataclasses
 import statistics
