@@ -22,7 +22,7 @@ def test_timings_of_every_training_step(tiny_data_dir):
   config.unlock()
   config.data_dir = tiny_data_dir
   timings = training.measure(config, num_steps=3)
-  assert [timing.name for timing in timings] == ["backbone", "joint"]
+  assert [timing.name for timing in timings] == ["backbone", "pose", "joint"]
   for timing in timings:
     assert 0 <= timing.wait_share <= 1 and timing.device_ms > 0
     assert "waiting for data" in str(timing)

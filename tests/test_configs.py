@@ -101,7 +101,8 @@ def test_the_released_test_pipelines():
   load = lambda argument: configuration.load(
       f"{configuration.shipped_directory()}/posec3d_ntu60.py:test=FOLDER,{argument}")
   theirs, others = load("kind=limb"), load("kind=limb,released=mmaction2")
-  clip = dict(num_frames=48, persons=0, size=(56, 56), test_size=(64, 64))
+  clip = dict(num_frames=48, persons=0, size=(56, 56), test_size=(64, 64), sampling="uniform",
+              stride=1, compact=True)
   assert dict(theirs.data.pose2d) == clip
   assert dict(others.data.pose2d) == clip | {"frames": "mmaction2", "test_resize": "center"}
   # All limb models of both projects have PYSKL's order, which is the layout's.

@@ -70,7 +70,7 @@ def figures(args: Mapping[str, Any], dataset: str, protocol: str, levels: tuple,
   ntu60 = dataset == "ntu60" and found
   side = int(protocol == "cross_view")
   if ntu60 and args["depth"] != 50:
-    found = {"crop": BY_DEPTH[args["depth"]][side]}
+    found = {"crop": BY_DEPTH.get(args["depth"], (None, None))[side]}
   elif args["levels"] or args["weights"]:
     found = {key: found[key] for key in ("baseline", "crop") if key in found}
     if ntu60 and not args["weights"]:
